@@ -1,0 +1,1 @@
+"""The gateway, and the words that gateway, workers and client share."""

@@ -1,0 +1,28 @@
+"""Options of `distill`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from app.contracts.base import ModelId
+from app.contracts.steps.base import StepSpec
+
+
+class Distill(StepSpec):
+    """Train the current graph to answer as the teacher does."""
+
+    title: ClassVar[str] = "Distil"
+    summary: ClassVar[str] = "Train the current model to answer as its teacher (by default the upload itself)."
+    paper: ClassVar[str] = "https://arxiv.org/abs/1503.02531"
+    needs_data: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+
+    technique: Literal["distill"] = "distill"
+    teacher: ModelId | None = Field(None, description="another model as teacher; default: the upload itself")
+    temperature: float = Field(2.0, gt=0, le=100, description="T: softens both answers; the loss is scaled by T²")
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels' cross-entropy; 0 needs no labels")
+    epochs: float = Field(2.0, gt=0, le=1000, description="passes over the training data")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate")
+    batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
+    patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
+    max_minutes: float | None = Field(None, gt=0, le=10_080, description="stop training after this long")

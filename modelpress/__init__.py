@@ -1,0 +1,1 @@
+"""The user's side: a typed client and the `modelpress` command, over the REST API only."""

@@ -1,0 +1,1 @@
+"""The workers: claim a job, supervise a sandboxed child, publish what it made."""

@@ -1,0 +1,1 @@
+"""Turn an uploaded data set into samples that fit a model's inputs."""

@@ -1,0 +1,79 @@
+"""What values a weight tensor may take, as plain data that travels with the model.
+
+A tensor has at most one constraint; a technique that adds to one replaces it by the combination (zeros inside a
+codebook are a cluster fixed at zero). Training goes through it (`autograd.parametrization`), the runner checks it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.floating]
+
+
+class Constraint(Protocol):
+    """A promise about one tensor's values."""
+
+    @property
+    def kind(self) -> str:
+        """The promise's name in reports."""
+
+    def holds(self, value: Float) -> bool:
+        """Whether `value` (the tensor's shape) keeps the promise."""
+
+    def project(self, value: Float) -> Float:
+        """Return the nearest value that keeps the promise, same shape and dtype."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Zeros stay zero. `kept` has the tensor's shape; False marks a pruned weight."""
+
+    kept: NDArray[np.bool_]
+    kind: str = "zeros"
+
+    def holds(self, value: Float) -> bool:
+        """Whether every pruned weight is exactly zero."""
+        return not np.any(value[~self.kept])
+
+    def project(self, value: Float) -> Float:
+        """Set the pruned weights to zero."""
+        return np.where(self.kept, value, np.zeros((), value.dtype))
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Weights of one cluster share one value. `indices` (the tensor's shape) names each weight's cluster.
+
+    `zero` is the cluster that holds pruned weights and stays at 0.0, if any.
+    """
+
+    indices: NDArray[np.uint8]
+    clusters: int
+    zero: int | None = None
+    kind: str = "shared"
+
+    def centroids(self, value: Float) -> Float:
+        """Return the mean of each cluster's weights, shape (clusters,); an empty cluster gets 0."""
+        flat = self.indices.reshape(-1)
+        totals = np.bincount(flat, weights=value.reshape(-1).astype(np.float64), minlength=self.clusters)
+        counts = np.maximum(np.bincount(flat, minlength=self.clusters), 1)
+        means = (totals / counts).astype(value.dtype)
+        if self.zero is not None:
+            means[self.zero] = 0
+        return means
+
+    def holds(self, value: Float) -> bool:
+        """Whether all weights of each cluster are equal, and pruned ones zero."""
+        return bool(np.array_equal(self.project(value), value))
+
+    def project(self, value: Float) -> Float:
+        """Replace each weight by its cluster's value."""
+        first = np.zeros(self.clusters, value.dtype)
+        first[self.indices.reshape(-1)] = value.reshape(-1)
+        shared = first[self.indices]
+        if np.array_equal(shared, value) and (self.zero is None or first[self.zero] == 0):
+            return value  # already shared: a mean in floating point could move it by one unit in the last place
+        return self.centroids(value)[self.indices]

@@ -1,0 +1,1 @@
+"""Turn an upload into one checked ONNX model."""
