@@ -1,0 +1,100 @@
+"""Compression jobs: the request, the states, the events."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field, HttpUrl
+
+from app.contracts.base import ArtifactId, Contract, DatasetId, JobId, ModelId, Tags, Timestamp, TriggerId
+from app.contracts.problem import Problem
+from app.contracts.recipe import Recipe
+from app.contracts.report import CurvePoint
+
+TaskName = Literal["classification", "multilabel", "regression", "match"]
+
+
+class JobState(StrEnum):
+    """States of a job; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether the job has ended."""
+        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+
+
+class Guard(Contract):
+    """What the result may lose at most, measured on validation rows."""
+
+    metric: Literal["accuracy", "macro_recall", "macro_f1", "agreement", "r2"] = "accuracy"
+    max_drop: float = Field(0.01, ge=0, le=1, description="absolute: 0.01 is one percentage point")
+
+
+class Limits(Contract):
+    """Three clocks, in seconds."""
+
+    max_run_s: int = Field(3600, ge=1, le=7 * 86_400)
+    max_queue_s: int = Field(86_400, ge=1, le=30 * 86_400)
+
+
+class JobCreate(Contract):
+    """Compress a model by a recipe."""
+
+    model: ModelId
+    dataset: DatasetId | None = Field(None, description="may be missing for steps that need no data")
+    task: TaskName = Field("classification", description="match: no labels, agree with the original")
+    seed: int = Field(0, ge=0, lt=2**31)
+    recipe: Recipe
+    guard: Guard | None = None
+    limits: Limits = Limits()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    webhook: HttpUrl | None = None
+    tags: Tags = {}
+
+
+class Job(Contract):
+    """A compression job."""
+
+    id: JobId
+    state: JobState
+    model: ModelId
+    dataset: DatasetId | None
+    task: TaskName
+    seed: int
+    recipe: Recipe
+    guard: Guard | None
+    limits: Limits
+    device: str
+    webhook: HttpUrl | None = None
+    tags: Tags
+    trigger: TriggerId | None = None
+    attempt: int = 0
+    stage: str = ""
+    progress: float = Field(0.0, ge=0, le=1)
+    eta_s: float | None = None
+    sandbox: Literal["full", "partial", "none"] | None = None
+    artifact: ArtifactId | None = None
+    error: Problem | None = None
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
+
+
+class Event(Contract):
+    """One entry of a job's history; ids grow by one per job, so a client can resume after the last it saw."""
+
+    id: int
+    at: Timestamp
+    kind: Literal["state", "progress", "log", "curve", "step"]
+    stage: str = ""
+    progress: float | None = None
+    eta_s: float | None = None
+    message: str = ""
+    point: CurvePoint | None = None
+    detail: dict[str, Any] = {}

@@ -1,0 +1,68 @@
+"""Models: what is uploaded, checked, and described."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from app.contracts.base import Contract, DisplayName, ModelId, Sha256, Tags, Timestamp, UploadId
+from app.contracts.problem import Problem
+
+ModelFormat = Literal["onnx", "huggingface"]
+
+
+class CheckState(StrEnum):
+    """Life of an upload that a worker examines."""
+
+    CHECKING = "checking"
+    READY = "ready"
+    REJECTED = "rejected"
+
+
+class ModelCreate(Contract):
+    """Make a model of a completed upload."""
+
+    upload: UploadId
+    format: ModelFormat = "onnx"
+    name: DisplayName | None = None
+    tags: Tags = {}
+
+
+class TensorSpec(Contract):
+    """One input or output: fixed axes are numbers, dynamic ones names, unknown ones null."""
+
+    name: str
+    dtype: str
+    shape: list[int | str | None]
+
+
+class ModelSummary(Contract):
+    """What the worker found inside. `sha256` is of the imported ONNX file."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    parameters: int
+    macs: int | None = None
+    opset: int
+    operators: dict[str, int]
+    onnx_bytes: int
+    zstd_bytes: int
+    sha256: Sha256
+    has_tokenizer: bool = False
+    classes: list[str] = []
+    producer: str = ""
+
+
+class Model(Contract):
+    """An uploaded model."""
+
+    id: ModelId
+    name: str
+    format: ModelFormat
+    state: CheckState
+    size_bytes: int
+    sha256: Sha256 = Field(description="of the bytes as uploaded")
+    tags: Tags = {}
+    created_at: Timestamp
+    summary: ModelSummary | None = None
+    error: Problem | None = None

@@ -1,0 +1,64 @@
+"""Triggers: a stored recipe that a signed webhook starts on a new model."""
+
+from typing import Literal
+
+from pydantic import Field, HttpUrl, SecretStr
+
+from app.contracts.base import Contract, DatasetId, DisplayName, JobId, ModelId, Timestamp, TriggerId
+from app.contracts.job import Guard, Limits, TaskName
+from app.contracts.recipe import Recipe
+
+TriggerKind = Literal["standard", "mlflow"]
+
+
+class TriggerMatch(Contract):
+    """Which deliveries start a job; an unset field matches anything."""
+
+    events: list[str] = Field([], description="such as model_version.created; empty: all")
+    name: str | None = Field(None, description="registered model's name")
+    alias: str | None = None
+
+
+class TriggerCreate(Contract):
+    """Store a recipe behind a hook."""
+
+    name: DisplayName
+    kind: TriggerKind = "standard"
+    secret: SecretStr | None = Field(None, description="shared with the sender; made by us when missing")
+    recipe: Recipe
+    dataset: DatasetId | None = None
+    model: ModelId | None = Field(None, description="the model to compress when the delivery names none of ours")
+    task: TaskName = "classification"
+    seed: int = Field(0, ge=0, lt=2**31)
+    guard: Guard | None = None
+    limits: Limits = Limits()
+    match: TriggerMatch = TriggerMatch()
+    webhook: HttpUrl | None = Field(None, description="told at the end of each job, signed with the same secret")
+
+
+class Trigger(Contract):
+    """A stored trigger. `secret` is shown once, in the answer to its creation."""
+
+    id: TriggerId
+    name: str
+    kind: TriggerKind
+    hook: str = Field(description="path to POST deliveries to")
+    secret: str | None = None
+    recipe: Recipe
+    dataset: DatasetId | None
+    model: ModelId | None
+    task: TaskName
+    seed: int
+    guard: Guard | None
+    limits: Limits
+    match: TriggerMatch
+    webhook: HttpUrl | None
+    created_at: Timestamp
+
+
+class Delivery(Contract):
+    """What a delivery led to: the job it started, or why it started none."""
+
+    accepted: bool
+    job: JobId | None = None
+    reason: str = ""
