@@ -1,0 +1,52 @@
+"""The only reader of the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_GIB = 1 << 30
+
+
+class Settings(BaseSettings):
+    """Every setting of gateway and workers, with defaults that run on one machine without any set-up.
+
+    Empty addresses mean: SQLite, a local folder and the bundled Valkey under `data_dir`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MODELPRESS_", extra="ignore", populate_by_name=True)
+
+    profile: Literal["embedded", "production"] = "embedded"
+    data_dir: Path = Path("var")
+    database_url: str = Field("", validation_alias=AliasChoices("database_url", "DATABASE_URL"))
+    broker_url: str = Field("", validation_alias=AliasChoices("broker_url", "BROKER_URL"))
+    blob_url: str = Field("", validation_alias=AliasChoices("blob_url", "BLOB_URL"))
+    host: str = "127.0.0.1"
+    port: int = 8000
+    # Tenant names by API key. Without keys only a loopback bind of the embedded profile starts.
+    api_keys: dict[SecretStr, str] = {}
+    allow_private_urls: bool = False  # webhooks to loopback and private addresses: for tests and closed networks
+    log_level: str = "INFO"
+
+    max_upload_bytes: int = 4 * _GIB
+    max_model_bytes: int = 2 * _GIB
+    upload_ttl_s: int = 86_400
+    max_queued_per_tenant: int = 1_000
+
+    lease_s: float = 30.0
+    max_losses: int = 3  # worker losses before a job is quarantined
+    sweep_every_s: float = 5.0
+    ring_again_s: float = 30.0  # a queued row whose doorbell may be lost is rung again after this
+    kill_grace_s: float = 5.0  # SIGTERM to SIGKILL
+    child_memory_bytes: int = 16 * _GIB
+    check_seconds: int = 120
+    threads: int = 2
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    require_sandbox: Literal["full", "partial", "none"] = "none"
+    scratch_dir: Path | None = None  # default: <data_dir>/scratch
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for the attempts' scratch folders."""
+        return self.scratch_dir or self.data_dir / "scratch"

@@ -1,0 +1,145 @@
+"""The schema. SQLAlchemy Core, the same on SQLite (WAL) and PostgreSQL.
+
+`work` is the truth about everything that a worker does: one row per model check, data set check, job or benchmark,
+under the id of the resource itself. Nouns keep what never changes in `document`, a JSON dump of their contract.
+All times are Unix seconds by the database's clock.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+_ID = String(40)
+_TENANT = String(100)
+
+
+def _noun(name: str, *columns: Column[object]) -> Table:
+    """Return a table of one kind of resource: id, tenant, creation time, document, and `columns`."""
+    return Table(
+        name,
+        metadata,
+        Column("id", _ID, primary_key=True),
+        Column("tenant", _TENANT, nullable=False, index=True),
+        Column("created_at", Float, nullable=False),
+        Column("document", JSON, nullable=False),
+        *columns,
+    )
+
+
+work = Table(
+    "work",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("tenant", _TENANT, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("queue", String(20), nullable=False),
+    Column("state", String(12), nullable=False),  # app.contracts.job.JobState
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("losses", Integer, nullable=False, default=0),  # attempts that ended with the worker gone
+    Column("owner", String(200)),
+    Column("fence", String(40)),  # random per attempt: every write of a worker carries it
+    Column("lease_until", Float),
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("max_run_s", Integer, nullable=False),
+    Column("queue_deadline", Float, nullable=False),
+    Column("rung_at", Float),
+    Column("stage", String(100), nullable=False, default=""),
+    Column("progress", Float, nullable=False, default=0.0),
+    Column("eta_s", Float),
+    Column("sandbox", String(10)),
+    Column("error", JSON),  # app.contracts.problem.Problem
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Index("work_by_state", "state", "lease_until"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("work_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # 1, 2, 3 … per work row
+    Column("at", Float, nullable=False),
+    Column("document", JSON, nullable=False),  # app.contracts.job.Event without id and at
+)
+
+uploads = _noun(
+    "uploads",  # document: nothing beyond the columns
+    Column("length", BigInteger),
+    Column("offset", BigInteger, nullable=False, default=0),
+    Column("complete", Boolean, nullable=False, default=False),
+    Column("sha256", String(64)),
+    Column("expires_at", Float, nullable=False),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload_id", _ID, ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("length", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+)
+
+# document: the request (ModelCreate …) with name, format, size; `summary` is set when the check succeeded.
+models = _noun(
+    "models",
+    Column("sha256", String(64), nullable=False),  # of the uploaded bytes, blob `sha256/<hex>`
+    Column("onnx_sha256", String(64)),
+    Column("tokenizer_sha256", String(64)),
+    Column("summary", JSON),
+)
+datasets = _noun("datasets", Column("sha256", String(64), nullable=False), Column("summary", JSON))
+jobs = _noun("jobs", Column("artifact_id", _ID), Column("trigger_id", _ID), Column("report", JSON))
+artifacts = _noun("artifacts", Column("job_id", _ID, nullable=False, unique=True))
+benchmarks = _noun("benchmarks", Column("artifact_id", _ID, nullable=False, index=True), Column("result", JSON))
+triggers = _noun("triggers", Column("secret", Text, nullable=False))
+
+hook_deliveries = Table(
+    "hook_deliveries",
+    metadata,
+    Column("trigger_id", _ID, primary_key=True),
+    Column("delivery_id", String(200), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("outcome", JSON),  # app.contracts.trigger.Delivery
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", _TENANT, primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("status", Integer),  # null while in flight
+    Column("location", Text),
+    Column("body", JSON),
+)
+
+# Outbox of signed webhooks: written in the transaction that ends the job, delivered by a worker.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", _ID, primary_key=True),  # also the webhook-id header, stable over tries
+    Column("tenant", _TENANT, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # null: delivered, or given up
+    Column("lease_until", Float),
+    Column("last_status", Integer),
+)
