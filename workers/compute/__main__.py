@@ -1,0 +1,63 @@
+"""The compute child: `python -m workers.compute <scratch>` reads an order, does the work, prints messages.
+
+Ends with exactly one `done` or `failed` message and exit code 0 or 1. Only the module that an order needs is
+imported, so that checks start without torch.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from app.contracts.tasks import ORDER, Done, Failed
+from app.errors import BadInput, LimitReached, ModelpressError, ServiceFault
+from app.problems import problem_of
+from workers.compute.channel import Channel, take_stdout
+from workers.compute.failure import FailedWithReport
+
+# Each module has run(order, scratch, channel) -> Done.
+WORK = {
+    "check_model": "workers.compute.importers.check",
+    "check_dataset": "workers.compute.datasets.check",
+    "compress": "workers.compute.pipeline",
+    "benchmark": "workers.compute.benchmarking",
+}
+
+
+def perform(scratch: Path, channel: Channel) -> Done | Failed:
+    """Do what `<scratch>/order.json` says and return the last message; nothing is raised."""
+    try:
+        order = ORDER.validate_json((scratch / "order.json").read_bytes())
+        (scratch / "out").mkdir(exist_ok=True)
+        done: Done = importlib.import_module(WORK[order.kind]).run(order, scratch, channel)
+    except FailedWithReport as failure:
+        return Failed(problem=problem_of(failure.error), report=failure.report)
+    except ModelpressError as error:
+        return Failed(problem=problem_of(error))
+    except MemoryError:
+        traceback.print_exc()
+        return Failed(problem=problem_of(LimitReached("The memory limit was reached.")))
+    except ValidationError:
+        traceback.print_exc()
+        return Failed(problem=problem_of(BadInput("The order, or a figure in its result, is not valid.")))
+    except Exception:  # the last line of defence: whatever a library raises must become one message
+        traceback.print_exc()
+        return Failed(problem=problem_of(ServiceFault("An unexpected error ended the work; the log has its trace.")))
+    return done
+
+
+def main(arguments: list[str]) -> int:
+    """Run one order and return the exit code."""
+    # The tokenizers library warns, and may deadlock, when threads meet a later fork.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    channel = take_stdout()
+    last = perform(Path(arguments[0]).resolve(), channel)
+    channel.say(last)
+    return 0 if isinstance(last, Done) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

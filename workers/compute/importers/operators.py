@@ -1,0 +1,69 @@
+"""Which operator sets and operators are admitted."""
+
+import onnx
+
+from app.errors import ModelUnsupported
+from workers.compute.importers import walk
+from workers.compute.wording import shown
+
+OLDEST_OPSET, NEWEST_OPSET = 7, 25
+STANDARD = ("", "ai.onnx")
+# ONNX Runtime's own operators that its optimiser and quantiser write, and that need no file, library or device.
+CONTRIB = frozenset(
+    "Attention BiasGelu DequantizeLinear DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm "
+    "FusedMatMul Gelu GroupQueryAttention LayerNormalization MatMulInteger16 MatMulIntegerToFloat MatMulNBits "
+    "MultiHeadAttention QAttention QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool "
+    "QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear QuickGelu RotaryEmbedding "
+    "SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization".split()
+)
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Raise ModelUnsupported, naming the node, for opsets, domains, operators or control flow that are not admitted."""
+    opset = opset_of(model)
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        msg = f"The model uses opset {opset}; opsets {OLDEST_OPSET} to {NEWEST_OPSET} are supported."
+        raise ModelUnsupported(msg)
+    if model.training_info:
+        msg = "The file carries training graphs; export the model for inference."
+        raise ModelUnsupported(msg)
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    local = {(function.domain, function.name) for function in model.functions}
+    for node in walk.nodes(model):
+        if (node.domain, node.op_type) not in local:
+            _admit(node, versions, opset)
+        if any(True for _ in walk.nested_graphs([node])):
+            msg = f"{_named(node)} holds a subgraph; control flow is not supported."
+            raise ModelUnsupported(msg)
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the standard operator set; 1 if the file names none, as the standard says."""
+    return max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=1)
+
+
+def _admit(node: onnx.NodeProto, versions: dict[str, int], opset: int) -> None:
+    if node.domain == "com.microsoft":
+        if node.op_type not in CONTRIB:
+            msg = f"{_named(node)} is not among the admitted operators of that domain."
+            raise ModelUnsupported(msg)
+        return
+    if node.domain not in {*STANDARD, "ai.onnx.ml"}:
+        msg = f"{_named(node)} belongs to an unknown operator domain."
+        raise ModelUnsupported(msg)
+    domain = "" if node.domain in STANDARD else node.domain
+    version = opset if not domain else versions.get(domain, 1)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, max_inclusive_version=version, domain=domain)
+    except onnx.defs.SchemaError as error:
+        msg = f"{_named(node)} is not an operator of opset {version}."
+        raise ModelUnsupported(msg) from error
+    if schema.deprecated:
+        msg = f"{_named(node)} was withdrawn before opset {version}."
+        raise ModelUnsupported(msg)
+
+
+def _named(node: onnx.NodeProto) -> str:
+    name = node.name or (node.output[0] if node.output else "")
+    kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return f"Node {shown(name)!r} ({shown(kind)})"

@@ -1,0 +1,48 @@
+"""Describe an admitted ONNX file."""
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+
+from app.contracts.model import ModelSummary, TensorSpec
+from workers.compute.files import sha256_of, zstd_bytes_of
+from workers.compute.graph.model import load
+from workers.compute.importers.operators import opset_of
+from workers.compute.wording import shown
+
+
+def summarize(path: Path, proto: onnx.ModelProto, *, classes: list[str], has_tokenizer: bool) -> ModelSummary:
+    """Return what the file at `path`, parsed as `proto`, holds."""
+    model = load(path)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return ModelSummary(
+        inputs=[spec_of(value) for value in proto.graph.input if value.name not in weights],
+        outputs=[spec_of(value) for value in proto.graph.output],
+        parameters=sum(model.read(name).size for name in model.weights()),
+        macs=None,
+        opset=opset_of(proto),
+        operators=dict(sorted(Counter(shown(node.op_type) for node in proto.graph.node).items())),
+        onnx_bytes=path.stat().st_size,
+        zstd_bytes=zstd_bytes_of(path),
+        sha256=sha256_of(path),
+        has_tokenizer=has_tokenizer,
+        classes=classes,
+        producer=shown(f"{proto.producer_name} {proto.producer_version}".strip()),
+    )
+
+
+def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
+    """Return name, type and shape of a graph input or output; what is not a tensor is named by its kind."""
+    kind = value.type.WhichOneof("value") or "unknown"
+    if kind != "tensor_type":
+        return TensorSpec(name=value.name, dtype=kind.removesuffix("_type"), shape=[])
+    tensor = value.type.tensor_type
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return TensorSpec(name=value.name, dtype=dtype, shape=[_axis(dim) for dim in tensor.shape.dim])
+
+
+def _axis(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return dim.dim_value
+    return dim.dim_param or None

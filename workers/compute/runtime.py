@@ -1,0 +1,76 @@
+"""ONNX Runtime sessions, opened one way everywhere. Translates the runtime's errors into ours."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from app.errors import LimitReached, RuntimeRefused
+from workers.compute.wording import shown
+
+_REFUSALS = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NotImplemented,
+    state.RuntimeException,
+    state.EngineError,
+    state.EPFail,
+    state.NoSuchFile,
+    state.NoModel,
+    state.NotFound,
+)
+_NODE = re.compile(r"(?:node with name|Name:|Node \(|node:)\s*'?([^'\n\")]{1,300})", re.IGNORECASE)
+_SILENT = 4  # only fatal messages; they go to standard error
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session runs; `profile` is a file prefix that switches profiling on."""
+
+    threads: int = 2
+    provider: str = "cpu"
+    basic: bool = False
+    profile: Path | None = None
+
+
+def open_session(path: Path, options: SessionOptions) -> ort.InferenceSession:
+    """Load an ONNX file.
+
+    Raises RuntimeRefused when ONNX Runtime cannot, LimitReached when memory runs out.
+    """
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = _SILENT
+    # Spinning threads would distort the timing of the session beside this one.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if options.basic:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if options.profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(options.profile)
+    providers = ["CUDAExecutionProvider"] if options.provider == "cuda" else []
+    with translated("load"):
+        return ort.InferenceSession(path, settings, providers=[*providers, "CPUExecutionProvider"])
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the runtime's exceptions into RuntimeRefused or LimitReached, in our own words."""
+    try:
+        yield
+    except _REFUSALS as error:
+        text = str(error)
+        if "bad_alloc" in text or "Failed to allocate" in text:
+            msg = f"Memory ran out when ONNX Runtime tried to {doing} the model."
+            raise LimitReached(msg) from error
+        found = _NODE.search(text)
+        where = f" at node {shown(found.group(1).strip())!r}" if found else ""
+        msg = f"ONNX Runtime cannot {doing} the model{where}."
+        raise RuntimeRefused(msg) from error

@@ -1,0 +1,9 @@
+"""How names from a stranger's file may appear in our details."""
+
+NAME_LIMIT = 200
+
+
+def shown(name: str) -> str:
+    """Return `name` cut to 200 characters, control and direction characters escaped, so that logs and pages are safe."""
+    cut = name if len(name) <= NAME_LIMIT else name[: NAME_LIMIT - 1] + "…"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in cut)
