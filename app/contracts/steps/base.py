@@ -1,6 +1,6 @@
 """What every technique's options have in common."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -22,6 +22,9 @@ class StepSpec(Contract):
     trains: ClassVar[bool] = False
     # A lowering step changes the graph to operators that no later step can train through.
     lowers: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+        technique: str  # declared by each subclass as its own literal
 
 
 class RetrainedSpec(StepSpec):
