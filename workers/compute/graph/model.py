@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from workers.compute.graph.constraints import Constraint
 
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16})
+FLOATS = frozenset(
+    {onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.BFLOAT16}
+)
 
 
 @dataclass
@@ -21,15 +23,15 @@ class Model:
     `constraints` maps initializer names to the promises that earlier steps made about them.
     """
 
-    ir: ir.Model
+    ir: onnx_ir.Model
     constraints: dict[str, Constraint] = field(default_factory=dict)
 
     @property
-    def graph(self) -> ir.Graph:
+    def graph(self) -> onnx_ir.Graph:
         """The main graph."""
         return self.ir.graph
 
-    def weights(self) -> dict[str, ir.Value]:
+    def weights(self) -> dict[str, onnx_ir.Value]:
         """Return the trainable initializers by name: floating point, more than one element."""
         return {
             name: value
@@ -43,13 +45,14 @@ class Model:
         if tensor is None:
             msg = f"initializer {name} has no values"
             raise KeyError(msg)
-        return tensor.numpy()
+        values: NDArray[np.generic] = tensor.numpy()
+        return values
 
     def write(self, name: str, values: NDArray[np.generic]) -> None:
         """Replace the values of an initializer; shape and dtype follow `values`."""
         initializer = self.graph.initializers[name]
-        initializer.const_value = ir.tensor(np.ascontiguousarray(values), name=name)
-        initializer.shape = ir.Shape(values.shape)
+        initializer.const_value = onnx_ir.tensor(np.ascontiguousarray(values), name=name)
+        initializer.shape = onnx_ir.Shape(values.shape)
         initializer.dtype = initializer.const_value.dtype
 
     def clone(self) -> "Model":
@@ -59,7 +62,7 @@ class Model:
 
 def load(path: Path) -> Model:
     """Read an ONNX file that has passed `importers`; constants held in nodes become initializers."""
-    loaded = ir.load(path)
+    loaded = onnx_ir.load(path)
     common.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=0)(loaded)
     common.RemoveInitializersFromInputsPass()(loaded)
     return Model(loaded)
@@ -67,4 +70,4 @@ def load(path: Path) -> Model:
 
 def save(model: Model, path: Path) -> None:
     """Write one self-contained ONNX file, without metadata that differs from run to run."""
-    ir.save(model.ir, path)
+    onnx_ir.save(model.ir, path)

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.workers.encodings.graphs import READERS, optimized, run, serialized, single
+from workers.compute.encodings.packer import pack
+
+Float = NDArray[np.float32]
+
+
+def shared(shape: tuple[int, ...], clusters: int) -> Float:
+    random = np.random.default_rng(clusters)
+    return random.normal(size=clusters).astype(np.float32)[random.integers(0, clusters, shape)]
+
+
+def pruned(values: Float, density: float) -> Float:
+    return np.where(np.random.default_rng(1).random(values.shape) < density, values, np.float32(0))
+
+
+def dense(shape: tuple[int, ...]) -> Float:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def contents(kind: str, shape: tuple[int, ...]) -> Float:
+    name, number = kind.split()
+    if name == "shared":
+        return shared(shape, int(number))
+    return pruned(dense(shape) if name == "sparse" else shared(shape, 15), float(number))
+
+
+@pytest.mark.parametrize("opset", [9, 13, 22])
+@pytest.mark.parametrize("operator", READERS)
+@pytest.mark.parametrize("kind", ["shared 2", "shared 3", "shared 17", "shared 32", "shared 200"])
+def test_codebook_folds_away_when_the_file_is_loaded(kind: str, operator: str, opset: int, tmp_path: Path) -> None:
+    packed = pack(single(operator, contents(kind, READERS[operator]), opset))
+
+    graph = optimized(packed.model, tmp_path)
+
+    assert packed.tensors[0].encoding == "codebook"
+    assert [node.op_type for node in graph.node] == [operator]
+
+
+@pytest.mark.parametrize("opset", [11, 13, 22])
+@pytest.mark.parametrize("operator", READERS)
+@pytest.mark.parametrize("kind", ["sparse 0.5", "sparse 0.05", "both 0.5", "both 0.05"])
+def test_sparse_folds_away_when_the_file_is_loaded(kind: str, operator: str, opset: int, tmp_path: Path) -> None:
+    packed = pack(single(operator, contents(kind, READERS[operator]), opset))
+
+    graph = optimized(packed.model, tmp_path)
+
+    assert packed.tensors[0].encoding == "sparse"
+    assert [node.op_type for node in graph.node] == [operator]
+
+
+@pytest.mark.parametrize("kind", ["shared 16", "sparse 0.1", "both 0.1"])
+def test_answers_are_the_same_when_packed(kind: str) -> None:
+    model = single("MatMul", contents(kind, (64, 64)))
+    x = dense((3, 64))
+
+    packed = pack(model)
+
+    assert packed.tensors[0].encoding != "dense"
+    np.testing.assert_array_equal(run(packed.model, x), run(model, x))
+
+
+@pytest.mark.parametrize(("clusters", "bits"), [(2, 1), (3, 1.6), (4, 2), (8, 3), (16, 4), (32, 5), (64, 6), (128, 7)])
+def test_weights_take_the_bits_of_their_clusters_when_shared(clusters: int, bits: float) -> None:
+    report = pack(single("MatMul", shared((512, 512), clusters))).tensors[0]
+
+    assert bits <= report.bits_per_weight < bits + 0.07
+    assert report.unique_values == clusters
+
+
+def test_size_is_near_the_entropy_when_sparse_and_shared() -> None:
+    report = pack(single("MatMul", contents("both 0.1", (512, 512)))).tensors[0]
+
+    assert report.entropy_bits_per_weight < report.bits_per_weight < 1.25 * report.entropy_bits_per_weight
+
+
+def test_tensor_stays_dense_when_every_weight_differs() -> None:
+    model = single("MatMul", dense((64, 64)))
+
+    packed = pack(model)
+
+    assert packed.tensors[0].encoding == "dense"
+    assert packed.tensors[0].packed_bytes == packed.tensors[0].dense_bytes == 64 * 64 * 4
+    assert serialized(packed.model) == serialized(model)
+
+
+def test_tensor_is_left_alone_when_it_is_small() -> None:
+    assert pack(single("MatMul", np.zeros((16, 16), np.float32))).tensors == ()
+
+
+def test_model_given_keeps_its_tensor_when_packed() -> None:
+    model = single("MatMul", shared((64, 64), 4))
+
+    pack(model)
+
+    assert list(model.graph.initializers) == ["w"]
+    assert len(model.graph) == 1
+
+
+def test_bytes_are_the_same_when_packed_twice() -> None:
+    model = single("MatMul", contents("both 0.1", (64, 64)))
+
+    assert serialized(pack(model).model) == serialized(pack(model).model)
+
+
+def test_file_shrinks_by_what_the_report_says_when_packed() -> None:
+    model = single("Gemm", shared((512, 512), 16))
+
+    packed = pack(model)
+
+    saved = len(serialized(model)) - len(serialized(packed.model))
+    reported = sum(tensor.dense_bytes - tensor.packed_bytes for tensor in packed.tensors)
+    assert saved == pytest.approx(reported, abs=200)

@@ -1,0 +1,117 @@
+"""What an encoding is given and what it returns. Knows no technique: values alone decide.
+
+An encoding is a function `encode(contents, opset) -> Encoded | None`. It writes a few constants and a decode subgraph
+of standard ONNX operators without inputs, so that a runtime's constant folding turns it back into one plain tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+
+# ONNX Runtime 1.32 folds no constant over 1 GiB (optimization.constant_folding_max_output_size_in_bytes) and would then
+# decode in every call. Decoding passes through int64, 8 bytes an element.
+MAX_ELEMENTS = 2**30 // 8
+
+SLICE_TAKES_INPUTS = 10  # the opset; attributes before
+
+Attribute = int | Sequence[int] | ir.TensorProtocol
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A tensor and the statistics that encodings decide by. Equality is that of bits: -0.0 is not 0.0."""
+
+    name: str
+    values: Array
+
+    @cached_property
+    def bits(self) -> NDArray[np.unsignedinteger]:
+        """The flat values' bit patterns, as unsigned integers of the same width."""
+        flat = np.ascontiguousarray(self.values).reshape(-1)
+        return flat.view(f"u{flat.dtype.itemsize}")
+
+    @cached_property
+    def _distinct(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.intp]]:
+        return np.unique(self.bits, return_counts=True)
+
+    @property
+    def distinct(self) -> NDArray[np.unsignedinteger]:
+        """Distinct bit patterns, ascending; +0.0 comes first if it occurs."""
+        return self._distinct[0]
+
+    @cached_property
+    def nonzeros(self) -> int:
+        """Elements whose bits are not those of +0."""
+        return int(np.count_nonzero(self.bits))
+
+    @cached_property
+    def entropy_bits(self) -> float:
+        """First-order entropy per element in bits: the bound for any code that treats elements alike."""
+        shares = self._distinct[1] / self.bits.size
+        return float(max(0.0, -(shares * np.log2(shares)).sum()))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Constants and operators whose single `output` is the tensor. No operators: the tensor is stored as it is."""
+
+    output: ir.Value
+    constants: Sequence[ir.Value]
+    nodes: Sequence[ir.Node] = ()
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of all constants, without names and operators."""
+        return sum(value.const_value.nbytes for value in self.constants if value.const_value is not None)
+
+
+class Decoder:
+    """Records the constants and operators of one decode subgraph; all names begin with the tensor's own."""
+
+    def __init__(self, name: str, opset: int) -> None:
+        """Start an empty subgraph for the tensor `name` in a model of this opset of the standard domain."""
+        self.opset = opset
+        self._name = name
+        self._constants: list[ir.Value] = []
+        self._nodes: list[ir.Node] = []
+
+    def constant(self, label: str, values: Array) -> ir.Value:
+        """Add an initializer."""
+        name = f"{self._name}/{label}"
+        tensor = ir.tensor(np.ascontiguousarray(values), name=name)
+        constant = ir.Value(
+            name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
+        self._constants.append(constant)
+        return constant
+
+    def operator(self, op_type: str, *inputs: ir.Value, **attributes: Attribute) -> ir.Value:
+        """Add a node with one output and return the output."""
+        name = f"{self._name}/decode_{len(self._nodes)}"
+        node = ir.node(op_type, list(inputs), attributes, name=name)
+        node.outputs[0].name = name
+        self._nodes.append(node)
+        return node.outputs[0]
+
+    def shaped(self, flat: ir.Value, shape: Sequence[int]) -> ir.Value:
+        """Add a reshape to the fixed `shape`."""
+        return self.operator("Reshape", flat, self.constant("shape", np.asarray(shape, np.int64)))
+
+    def first(self, label: str, flat: ir.Value, count: int) -> ir.Value:
+        """Add a slice that keeps the first `count` elements."""
+        if self.opset < SLICE_TAKES_INPUTS:
+            return self.operator("Slice", flat, starts=[0], ends=[count], axes=[0])
+        start = self.constant(f"{label}_start", np.asarray([0], np.int64))
+        return self.operator("Slice", flat, start, self.constant(f"{label}_end", np.asarray([count], np.int64)))
+
+    def finish(self, output: ir.Value, values: Array) -> Encoded:
+        """Give the result the tensor's own name, shape and type."""
+        output.name, output.shape = self._name, ir.Shape(values.shape)
+        output.type = ir.TensorType(ir.DataType.from_numpy(values.dtype))
+        return Encoded(output, tuple(self._constants), tuple(self._nodes))

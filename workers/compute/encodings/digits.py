@@ -1,0 +1,90 @@
+"""Small non-negative integers as digits of larger words: k values take about log2(k) bits each, for any k.
+
+A word of W bytes holds the d digits of base k with k^d <= 256^W. k = 2, 4, 16 are plain bit packing; k = 3 puts five
+ternary digits into one byte. Knows nothing of what the integers mean.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compute.encodings.base import Decoder
+
+Integers = NDArray[np.integer]
+
+# Words up to 3 bytes are decoded in int32, up to 7 bytes in int64, both without touching the sign bit.
+_INT32_BYTES = 3
+_MAX_BYTES = 7
+_BYTE = 256
+
+MOD = 10  # the opset that brought Mod
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`digits` values of base `base` in every word of `width` bytes."""
+
+    base: int
+    width: int
+    digits: int
+
+    def size(self, count: int) -> int:
+        """Bytes that `count` values take."""
+        return -(-count // self.digits) * self.width
+
+
+def best_layout(base: int, count: int) -> Layout:
+    """Return the smallest layout for `count` values below `base` (2 to 256); of equals the narrowest word."""
+    layouts = (Layout(base, width, _digits_in(width, base)) for width in range(1, _MAX_BYTES + 1))
+    return min(layouts, key=lambda layout: layout.size(count))
+
+
+def _digits_in(width: int, base: int) -> int:
+    room, digits = _BYTE**width // base, 0
+    while room:
+        room, digits = room // base, digits + 1
+    return digits
+
+
+def pack(values: Integers, layout: Layout) -> NDArray[np.uint8]:
+    """Return flat `values` as bytes of shape (words, width), least significant digit and byte first."""
+    words = -(-values.size // layout.digits)
+    padded = np.zeros(words * layout.digits, np.uint8)
+    padded[: values.size] = values
+    if layout.digits == 1:
+        return padded.reshape(-1, 1)
+    total = np.zeros(words, np.int64)
+    for column in padded.reshape(words, layout.digits).T[::-1]:
+        total *= layout.base
+        total += column
+    return total.astype("<i8").view(np.uint8).reshape(words, 8)[:, : layout.width]
+
+
+def unpack(decoder: Decoder, label: str, values: Integers, base: int) -> ir.Value:
+    """Store flat `values` below `base` and add the operators that restore them: int32 or int64, flat."""
+    layout = best_layout(base, values.size)
+    packed = decoder.constant(label, pack(values, layout))
+    wide = np.int32 if layout.width <= _INT32_BYTES else np.int64
+    word = decoder.operator("Cast", packed, to=int(ir.DataType.from_numpy(np.dtype(wide))))
+    if layout.width > 1:
+        places = np.asarray([[_BYTE**place] for place in range(layout.width)], wide)
+        word = decoder.operator("MatMul", word, decoder.constant(f"{label}_places", places))
+    if layout.digits > 1:
+        word = _split(decoder, label, word, layout)
+    flat = decoder.operator("Reshape", word, decoder.constant(f"{label}_flat", np.asarray([-1], np.int64)))
+    spare = -values.size % layout.digits
+    return decoder.first(label, flat, values.size) if spare else flat
+
+
+def _split(decoder: Decoder, label: str, word: ir.Value, layout: Layout) -> ir.Value:
+    """Add (words, 1) → (words, digits): divide by the powers of the base, then take the remainder."""
+    wide = np.int32 if layout.width <= _INT32_BYTES else np.int64
+    powers = np.asarray([layout.base**place for place in range(layout.digits)], wide)
+    base = decoder.constant(f"{label}_base", np.asarray(layout.base, wide))
+    quotient = decoder.operator("Div", word, decoder.constant(f"{label}_powers", powers))
+    if decoder.opset >= MOD:
+        return decoder.operator("Mod", quotient, base)
+    whole = decoder.operator("Mul", decoder.operator("Div", quotient, base), base)
+    return decoder.operator("Sub", quotient, whole)

@@ -1,0 +1,124 @@
+"""The last step before publishing: gives each tensor its smallest lossless encoding, whatever technique made it so.
+
+Every decode subgraph is run in ONNX Runtime before it is used; one that does not give back the very same bits is not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from app.contracts.report import TensorReport
+from workers.compute.encodings import ENCODINGS
+from workers.compute.encodings.base import MAX_ELEMENTS, Array, Contents, Encoded
+from workers.compute.graph.model import Model
+
+# A decode subgraph costs some 0.5 to 1 kB of names, operators and small constants.
+MIN_BYTES = 2048
+PACKABLE = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8})
+# Operators that only move or retype a weight on its way to the one that computes with it.
+_PASSING = frozenset({"Identity", "Transpose", "Reshape", "Cast", "DequantizeLinear", "Unsqueeze", "Squeeze"})
+_ERRORS_ONLY = 3  # ONNX Runtime's log severity
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The packed model and one record for every tensor of 2 kB or more."""
+
+    model: Model
+    tensors: tuple[TensorReport, ...]
+
+
+def pack(model: Model) -> Packed:
+    """Return a copy of `model` in which each large tensor is stored in the fewest bytes, and what was chosen."""
+    packed = model.clone()
+    opset = packed.graph.opset_imports.get("", 0)
+    start = next(iter(packed.graph), None)
+    candidates = [value for value in packed.graph.initializers.values() if start is not None and _packable(value)]
+    reports = []
+    for value in candidates:
+        contents = Contents(str(value.name), packed.read(str(value.name)))
+        encoding, encoded, size_bytes = _smallest(contents, opset, packed.ir.ir_version)
+        reports.append(_report(value, contents, encoding, size_bytes))
+        if encoded.nodes and start is not None:
+            _replace(packed.graph, value, encoded, start)
+    return Packed(packed, tuple(reports))
+
+
+def _packable(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if tensor is None or tensor.nbytes < MIN_BYTES or tensor.size > MAX_ELEMENTS or tensor.dtype not in PACKABLE:
+        return False
+    return bool(value.uses()) and not value.is_graph_output() and not value.is_graph_input()
+
+
+def _smallest(contents: Contents, opset: int, ir_version: int) -> tuple[str, Encoded, int]:
+    """Return the name, the encoding and its bytes, decode subgraph included; dense unless something is smaller."""
+    dense = ENCODINGS["dense"](contents, opset)
+    if dense is None:
+        msg = f"the dense encoding refused {contents.name}"
+        raise RuntimeError(msg)
+    options = [(name, encode(contents, opset)) for name, encode in ENCODINGS.items() if name != "dense"]
+    by_size = sorted(((name, found) for name, found in options if found), key=lambda option: option[1].constant_bytes)
+    for name, found in by_size:
+        file = decoder_file(found, opset, ir_version)
+        if len(file) < dense.constant_bytes and _decodes(file, contents):
+            return name, found, len(file)
+    return "dense", dense, dense.constant_bytes
+
+
+def decoder_file(encoded: Encoded, opset: int, ir_version: int) -> bytes:
+    """Return a whole ONNX file without inputs whose one output is the decoded tensor."""
+    graph = ir.Graph(
+        [], [encoded.output], nodes=encoded.nodes, initializers=encoded.constants, opset_imports={"": opset}, name="g"
+    )
+    file: bytes = ir.serde.serialize_model(ir.Model(graph, ir_version=ir_version)).SerializeToString()
+    graph.outputs.clear()
+    graph.remove(encoded.nodes)
+    graph.initializers.clear()
+    return file
+
+
+def _decodes(file: bytes, contents: Contents) -> bool:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    (decoded,) = session.run(None, {})
+    same_kind = decoded.dtype == contents.values.dtype and decoded.shape == contents.values.shape
+    return same_kind and np.array_equal(Contents(contents.name, decoded).bits, contents.bits)
+
+
+def _replace(graph: ir.Graph, value: ir.Value, encoded: Encoded, start: ir.Node) -> None:
+    del graph.initializers[str(value.name)]
+    value.replace_all_uses_with(encoded.output)
+    for constant in encoded.constants:
+        graph.register_initializer(constant)
+    graph.insert_before(start, encoded.nodes)
+
+
+def _report(value: ir.Value, contents: Contents, encoding: str, size_bytes: int) -> TensorReport:
+    array: Array = contents.values
+    return TensorReport(
+        name=contents.name,
+        operator=reader(value),
+        shape=list(array.shape),
+        parameters=array.size,
+        nonzeros=int(np.count_nonzero(array)),
+        unique_values=int(contents.distinct.size),
+        encoding=encoding,
+        bits_per_weight=8 * size_bytes / array.size,
+        entropy_bits_per_weight=contents.entropy_bits,
+        dense_bytes=array.nbytes,
+        packed_bytes=size_bytes,
+        snr_db=None,
+    )
+
+
+def reader(value: ir.Value) -> str:
+    """Return the type of the operator that computes with this weight, past those that only move it."""
+    while consumers := value.consumers():
+        if consumers[0].op_type not in _PASSING or not consumers[0].outputs:
+            return consumers[0].op_type
+        value = consumers[0].outputs[0]
+    return "output"

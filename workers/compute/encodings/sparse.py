@@ -1,0 +1,123 @@
+"""Mostly zeros: where the non-zeros are, and their values, dense or shared.
+
+Positions are a bit for every weight, or the gaps between non-zeros (Deep Compression, 2016), whichever is smaller. A
+gap too wide for its digit is bridged by stored zeros.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compute.encodings import digits
+from workers.compute.encodings.base import Array, Contents, Decoder, Encoded
+from workers.compute.encodings.codebook import MAX_VALUES
+
+# CumSum and ScatterElements came with opset 11.
+OPSET = 11
+# Above this share of non-zeros the positions cost more than they save on any value of 4 bytes or less.
+MAX_DENSITY = 0.97
+# Largest gap stored in one digit: powers of two and the steps between.
+GAP_BASES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The tensor's stored elements: bit patterns, and the table of distinct ones where it is small."""
+
+    contents: Contents
+    table: NDArray[np.unsignedinteger] | None
+
+    def size(self, count: int) -> int:
+        """Bytes that `count` stored elements take."""
+        if self.table is None:
+            return count * self.contents.bits.itemsize
+        return digits.best_layout(max(2, self.table.size), count).size(count)
+
+    def write(self, decoder: Decoder, stored: NDArray[np.unsignedinteger]) -> ir.Value:
+        """Add constants and operators that give the flat stored elements."""
+        dtype = self.contents.values.dtype
+        if self.table is None:
+            return decoder.constant("nonzeros", stored.view(dtype))
+        codebook = decoder.constant("codebook", self.table.view(dtype))
+        indices = np.searchsorted(self.table, stored)
+        return decoder.operator(
+            "Gather", codebook, digits.unpack(decoder, "indices", indices, max(2, self.table.size)), axis=0
+        )
+
+
+def encode(contents: Contents, opset: int) -> Encoded | None:
+    """Return positions and values, or None where there are hardly any zeros or operators are too old."""
+    count = contents.values.size
+    if opset < OPSET or count == 0 or not 0 < contents.nonzeros <= MAX_DENSITY * count:
+        return None
+    values = _Values(contents, contents.distinct if contents.distinct.size <= MAX_VALUES else None)
+    positions = np.flatnonzero(contents.bits)
+    decoder = Decoder(contents.name, opset)
+    _, write = min(_by_mask(values, positions), _by_gaps(values, positions), key=lambda choice: choice[0])
+    return decoder.finish(decoder.shaped(write(decoder), contents.values.shape), contents.values)
+
+
+Choice = tuple[int, Callable[[Decoder], ir.Value]]
+
+
+def _by_mask(values: _Values, positions: NDArray[np.intp]) -> Choice:
+    """Return bytes and writer for a bit per weight. The running count of bits is the row in the stored values."""
+    count = values.contents.values.size
+
+    def write(decoder: Decoder) -> ir.Value:
+        bit = digits.unpack(decoder, "mask", (values.contents.bits != 0).astype(np.uint8), 2)
+        axis = decoder.constant("axis", np.asarray(0, np.int64))
+        row = decoder.operator("Mul", decoder.operator("CumSum", bit, axis), bit)
+        stored = np.concatenate([np.zeros(1, values.contents.bits.dtype), values.contents.bits[positions]])
+        return decoder.operator("Gather", values.write(decoder, stored), row, axis=0)
+
+    return digits.best_layout(2, count).size(count) + values.size(positions.size + 1), write
+
+
+def _by_gaps(values: _Values, positions: NDArray[np.intp]) -> Choice:
+    """Return bytes and writer for the best base of gap digits. A gap of g is stored as g - 1, from position -1."""
+    gaps = np.diff(positions, prepend=-1)
+
+    def size(base: int) -> int:
+        entries = int(gaps.size + ((gaps - 1) // base).sum())
+        return digits.best_layout(base, entries).size(entries) + values.size(entries)
+
+    bases = GAP_BASES if values.table is None or values.table[0] == 0 else ()
+    base = min(bases, key=size, default=0)
+
+    def write(decoder: Decoder) -> ir.Value:
+        steps = _bridged(gaps, base)
+        where = np.cumsum(steps) - 1
+        step = digits.unpack(decoder, "gaps", (steps - 1).astype(np.uint8), base)
+        wide = decoder.operator("Cast", step, to=int(ir.DataType.INT64))
+        one = decoder.constant("one", np.asarray(1, np.int64))
+        axis = decoder.constant("axis", np.asarray(0, np.int64))
+        end = decoder.operator("CumSum", decoder.operator("Add", wide, one), axis)
+        stored = values.write(decoder, values.contents.bits[where])
+        return decoder.operator(
+            "ScatterElements",
+            _zeros(decoder, values.contents.values),
+            decoder.operator("Sub", end, one),
+            stored,
+            axis=0,
+        )
+
+    return size(base) if base else np.iinfo(np.int64).max, write
+
+
+def _bridged(gaps: NDArray[np.intp], base: int) -> NDArray[np.intp]:
+    """Return the gaps with each one over `base` cut into steps of `base` and a rest, all of 1 to `base`."""
+    bridges = (gaps - 1) // base
+    steps = np.full(gaps.size + int(bridges.sum()), base, np.intp)
+    steps[np.cumsum(bridges + 1) - 1] = gaps - bridges * base
+    return steps
+
+
+def _zeros(decoder: Decoder, values: Array) -> ir.Value:
+    """Add a flat tensor of zeros."""
+    shape = decoder.constant("length", np.asarray([values.size], np.int64))
+    zero = ir.tensor(np.zeros(1, values.dtype), name="zero")
+    return decoder.operator("ConstantOfShape", shape, value=zero)
