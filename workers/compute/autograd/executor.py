@@ -1,0 +1,148 @@
+"""An ONNX graph as a PyTorch module: what is trained is the graph that is shipped. Knows no losses and no data."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from app.errors import DatasetMismatch
+from workers.compute.autograd.builder import Target, build
+from workers.compute.autograd.dtypes import from_numpy, to_numpy, widen
+from workers.compute.autograd.fusions import FUSIONS
+from workers.compute.autograd.parametrization import Parametrization, parametrize, stored
+from workers.compute.autograd.plan import Plan, run
+from workers.compute.graph.constraints import Constraint
+from workers.compute.graph.model import Model
+
+# Positions of float inputs that are settings, not weights: statistics, scales of a resize or of a quantizer.
+_SETTINGS: dict[str, tuple[int, ...]] = {
+    "BatchNormalization": (3, 4),
+    "Clip": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "OneHot": (2,),
+    "Pad": (2,),
+    "QuantizeLinear": (1, 2),
+    "Resize": (1, 2),
+    "Upsample": (1,),
+}
+_STATISTICS = _SETTINGS["BatchNormalization"]
+# Larger numbers are stand-ins for infinity in an attention mask.
+_LARGEST_WEIGHT = 1e30
+
+
+class Executor(nn.Module):
+    """Runs a model's graph under autograd.
+
+    Weights are trained through their constraints. `dtype` is the type that narrower floating types are computed in;
+    inputs and wider types stay as they are. Raises ModelUnsupported for an operator without a rule.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str = "cpu",
+        trainable: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Resolve every operator and copy the weights; the model is not changed until `write_back`."""
+        super().__init__()
+        self.model = model
+        self.device = torch.device(device)
+        self.precision = dtype
+        # Grows when the set of constraints changes: a state saved before does not keep them.
+        self.revision = 0
+        self.trained: dict[str, Parametrization] = {}
+        self._places = nn.ModuleList()
+        self._statistics = _statistics_of(model)
+        for position, name in enumerate(self._statistics):
+            self.register_buffer(f"statistic{position}", self._tensor(name))
+        for name in _weights_of(model) if trainable else ():
+            self.trained[name] = parametrize(model.constraints.get(name), self._tensor(name))
+            self._places.append(self.trained[name])
+        self._plans: dict[frozenset[str], Plan] = {}
+        self._plan(frozenset())
+
+    def _tensor(self, name: str) -> Tensor:
+        found = from_numpy(self.model.read(name))
+        return found.to(self.device, widen(found.dtype, self.precision))
+
+    def _plan(self, capture: frozenset[str]) -> Plan:
+        if capture not in self._plans:
+            buffers = dict(self.named_buffers(recurse=False))
+            state = {name: buffers[f"statistic{at}"] for at, name in enumerate(self._statistics)}
+            learns = tuple(self.trained)
+            target = Target(self.device, self.precision, lambda: self.training, learns, state, FUSIONS)
+            self._plans[capture] = build(self.model.ir, target, capture)
+        return self._plans[capture]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names that `forward` needs."""
+        return tuple(self._plan(frozenset()).inputs)
+
+    def forward(self, inputs: Mapping[str, Tensor], capture: Collection[str] = ()) -> dict[str, Tensor]:
+        """Return the graph's outputs, and the inner values named in `capture`, by name.
+
+        Raises DatasetMismatch for a missing input, RuntimeRefused for inputs that do not fit a node.
+        """
+        plan = self._plan(frozenset(capture))
+        values = list(plan.template)
+        for name, slot in plan.inputs.items():
+            if name not in inputs:
+                raise DatasetMismatch(f"the model's input {name} is missing; there are: {', '.join(sorted(inputs))}")
+            values[slot] = self._received(inputs[name])
+        for name, slot in plan.weights.items():
+            values[slot] = self.trained[name]()
+        run(plan.steps, values)
+        found = {name: values[plan.names[name]] for name in (*plan.outputs, *capture)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _received(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, widen(tensor.dtype, self.precision), non_blocking=True)
+
+    def set_constraint(self, name: str, constraint: Constraint | None) -> None:
+        """Replace a weight's constraint, here and in the model; free and masked weights keep their parameter object."""
+        current = self.trained[name]
+        value = getattr(current, "value", None)
+        replaced = parametrize(constraint, current().detach().clone() if value is None else value)
+        position = list(self.trained).index(name)
+        self.trained[name] = self._places[position] = replaced
+        if constraint is None:
+            self.model.constraints.pop(name, None)
+        else:
+            self.model.constraints[name] = constraint
+        self.revision += 1
+
+    def write_back(self) -> None:
+        """Store weights and statistics in the model's initializers, in the file's types, constraints kept exactly."""
+        with torch.no_grad():
+            for name, weight in self.trained.items():
+                kind = self.model.read(name).dtype
+                self.model.write(name, stored(weight(), self.model.constraints.get(name), kind))
+            for position, name in enumerate(self._statistics):
+                kind = self.model.read(name).dtype
+                self.model.write(name, to_numpy(self.get_buffer(f"statistic{position}")).astype(kind))
+
+
+def _statistics_of(model: Model) -> tuple[str, ...]:
+    """Return the initializers that are running statistics of a batch normalization."""
+    return tuple(name for name, value in model.weights().items() if _positions(value, "BatchNormalization", _STATISTICS))
+
+
+def _positions(value: ir.Value, op_type: str, positions: Collection[int]) -> bool:
+    return any(use.node.op_type == op_type and use.idx in positions for use in value.uses())
+
+
+def _weights_of(model: Model) -> tuple[str, ...]:
+    """Return the initializers to train: float weights that are not settings of an operator or attention masks."""
+    chosen = []
+    for name, value in model.weights().items():
+        fixed = any(_positions(value, op_type, positions) for op_type, positions in _SETTINGS.items())
+        with np.errstate(over="ignore"):
+            largest = float(np.abs(model.read(name).astype(np.float64)).max(initial=0.0))
+        if not fixed and largest < _LARGEST_WEIGHT:
+            chosen.append(name)
+    return tuple(chosen)

@@ -1,0 +1,34 @@
+"""The table of operators, merged from one module per family. A new operator is one line in its family's RULES."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from workers.compute.autograd.operators import (
+    activations,
+    convolution,
+    elementwise,
+    generation,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reductions,
+    shapes,
+)
+from workers.compute.autograd.operators.base import Rule
+
+_FAMILIES = (
+    activations,
+    convolution,
+    elementwise,
+    generation,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reductions,
+    shapes,
+)
+
+# By operator name in the standard domain.
+RULES: Mapping[str, Rule] = MappingProxyType({name: rule for family in _FAMILIES for name, rule in family.RULES.items()})

@@ -1,0 +1,131 @@
+"""Trainable forms of a constrained weight: what autograd sees of a Mask, a Codebook or a free tensor."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from workers.compute.autograd.dtypes import from_numpy, to_numpy
+from workers.compute.graph.constraints import Codebook, Constraint, Mask
+
+
+class Free(nn.Module):
+    """An unconstrained weight."""
+
+    def __init__(self, value: Tensor) -> None:
+        """Train `value` itself."""
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+
+    def forward(self) -> Tensor:
+        """Return the weight."""
+        return self.value
+
+
+class Masked(nn.Module):
+    """A weight whose pruned entries are zero and get no gradient."""
+
+    kept: Tensor
+
+    def __init__(self, value: Tensor, kept: Tensor) -> None:
+        """Train the entries of `value` where `kept` is true."""
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+        self.register_buffer("kept", kept.to(self.value.dtype))
+
+    def forward(self) -> Tensor:
+        """Return the weight with its zeros."""
+        return self.value * self.kept
+
+
+class _Shared(torch.autograd.Function):
+    """Spread centroids over a tensor; the gradient of a centroid is the sum over its cluster (Han et al., 2016)."""
+
+    @staticmethod
+    def forward(ctx: Any, centroids: Tensor, indices: Tensor) -> Tensor:  # noqa: ANN401 - PyTorch's context
+        """Return centroids[indices]."""
+        ctx.save_for_backward(indices)
+        ctx.clusters = len(centroids)
+        return centroids.index_select(0, indices.reshape(-1)).reshape(indices.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - PyTorch's context
+        """Sum the gradient over each cluster, in the order of the weights."""
+        (indices,) = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1)
+        if gradient.device.type == "cpu":
+            return torch.bincount(indices.reshape(-1), gradient, ctx.clusters).to(gradient.dtype), None
+        # A comparison per cluster adds in a fixed order, which atomic additions on an accelerator do not.
+        sums = [torch.where(indices.reshape(-1) == cluster, gradient, 0).sum() for cluster in range(ctx.clusters)]
+        return torch.stack(sums), None
+
+
+class Clustered(nn.Module):
+    """A weight that takes one of a few trained values."""
+
+    indices: Tensor
+    alive: Tensor
+
+    def __init__(self, centroids: Tensor, indices: Tensor, zero: int | None) -> None:
+        """Train `centroids`; the cluster `zero` stays at 0.0."""
+        super().__init__()
+        self.centroids = nn.Parameter(centroids)
+        alive = torch.ones_like(centroids)
+        if zero is not None:
+            alive[zero] = 0
+        self.register_buffer("indices", indices)
+        self.register_buffer("alive", alive)
+
+    def forward(self) -> Tensor:
+        """Return the weight, one value per cluster."""
+        shared: Tensor = _Shared.apply(self.centroids * self.alive, self.indices)
+        return shared
+
+
+class Projected(nn.Module):
+    """A weight under any other constraint: projected going forward, untouched going back (straight-through)."""
+
+    def __init__(self, value: Tensor, constraint: Constraint) -> None:
+        """Train `value`; the graph sees its projection."""
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+        self._constraint = constraint
+
+    def forward(self) -> Tensor:
+        """Return the projected weight."""
+        projected = from_numpy(self._constraint.project(to_numpy(self.value))).to(self.value.device)
+        return self.value + (projected - self.value).detach()
+
+
+Parametrization = Free | Masked | Clustered | Projected
+
+
+@functools.singledispatch
+def parametrize(constraint: Constraint | None, value: Tensor) -> Parametrization:
+    """Return the trainable form of `value` (a tensor or the parameter that already trains it) under a constraint."""
+    if constraint is None:
+        return Free(value)
+    return Projected(value, constraint)
+
+
+@parametrize.register
+def _(constraint: Mask, value: Tensor) -> Parametrization:
+    return Masked(value, torch.from_numpy(constraint.kept.copy()).to(value.device))
+
+
+@parametrize.register
+def _(constraint: Codebook, value: Tensor) -> Parametrization:
+    shared = constraint.project(to_numpy(value))
+    centroids = np.zeros(constraint.clusters, shared.dtype)
+    centroids[constraint.indices.reshape(-1)] = shared.reshape(-1)
+    indices = torch.from_numpy(constraint.indices.astype(np.int32))
+    return Clustered(from_numpy(centroids).to(value.device), indices.to(value.device), constraint.zero)
+
+
+def stored(value: Tensor, constraint: Constraint | None, kind: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """Return the weight as the model stores it: in the file's type, its constraint kept bit for bit."""
+    array = to_numpy(value).astype(kind)
+    return array if constraint is None else constraint.project(array)

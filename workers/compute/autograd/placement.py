@@ -1,0 +1,58 @@
+"""Which inputs an operator reads on the host, so that shape arithmetic never waits for an accelerator."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.compute.autograd.operators.base import Kernel
+
+# Positions of the inputs whose values are read as Python numbers.
+HOST_INPUTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "CenterCropPad": (1,),
+        "ConstantOfShape": (0,),
+        "CumProd": (1,),
+        "CumSum": (1,),
+        "Expand": (1,),
+        "Loop": (0,),
+        "MaxUnpool": (2,),
+        "OneHot": (1,),
+        "Pad": (1, 2, 3),
+        "Range": (0, 1, 2),
+        "ReduceL1": (1,),
+        "ReduceL2": (1,),
+        "ReduceLogSum": (1,),
+        "ReduceLogSumExp": (1,),
+        "ReduceMax": (1,),
+        "ReduceMean": (1,),
+        "ReduceMin": (1,),
+        "ReduceProd": (1,),
+        "ReduceSum": (1,),
+        "ReduceSumSquare": (1,),
+        "Reshape": (1,),
+        "Resize": (1, 2, 3),
+        "Slice": (1, 2, 3, 4),
+        "Split": (1,),
+        "Squeeze": (1,),
+        "Tile": (1, 2),
+        "TopK": (1,),
+        "Trilu": (1,),
+        "Unsqueeze": (1,),
+        "Upsample": (1,),
+    }
+)
+
+
+def move(kernel: Kernel, positions: Sequence[int], device: torch.device) -> Kernel:
+    """Return the kernel with the inputs at these positions brought to the device first."""
+    if not positions:
+        return kernel
+    chosen = frozenset(positions)
+
+    def run(*inputs: Tensor | None) -> Any:  # noqa: ANN401 - whatever the kernel returns
+        return kernel(*(x.to(device) if at in chosen and x is not None else x for at, x in enumerate(inputs)))
+
+    return run
