@@ -1,0 +1,104 @@
+"""What the process is connected to: database, blobs, broker. Passed in where it is needed, never fetched.
+
+Knows no HTTP and no job logic.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from app.contracts.tasks import Queue, WorkKind
+from app.settings import Settings
+from app.stores.blobs import Blobs
+from app.stores.database import Database
+
+_OUTAGE_S = 1.0  # a submission waits no longer for the broker; the sweeper rings later
+
+
+class Broker:
+    """The doorbell: tells some worker of a queue that a row of `work` waits."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare a client; nothing is contacted before the first ring."""
+        self.url = url
+        self._celery = Celery("modelpress", broker=url, set_as_current=False)
+        self._celery.conf.update(
+            task_serializer="json",
+            accept_content=["json"],
+            task_ignore_result=True,
+            broker_connection_timeout=_OUTAGE_S,
+            broker_transport_options={"socket_timeout": _OUTAGE_S, "socket_connect_timeout": _OUTAGE_S} | priorities(),
+        )
+
+    def ring(self, kind: WorkKind, work_id: str, queue: Queue) -> bool:
+        """Send the id to `queue`; return False when the broker is away, which loses nothing."""
+        once_more = {"max_retries": 1, "interval_start": 0, "interval_max": 0.1}  # a pooled connection may be stale
+        try:
+            self._celery.send_task(kind.task, [work_id], queue=queue.value, retry=True, retry_policy=once_more)
+        except (OperationalError, OSError):
+            return False
+        return True
+
+    def ping(self) -> bool:
+        """Return whether the broker answers."""
+        try:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, interval_max=0.1, timeout=_OUTAGE_S)
+        except (OperationalError, OSError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close pooled connections."""
+        self._celery.close()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Everything outside the process; closes what it opened at the end of a `with` block."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    broker: Broker
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.broker.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def priorities() -> dict[str, object]:
+    """Return the transport options that sender and worker must share: 0 is served first, 9 last."""
+    return {"priority_steps": [0, 3, 6, 9], "queue_order_strategy": "priority"}
+
+
+def connect(settings: Settings) -> Resources:
+    """Return the resources that `settings` name; empty addresses mean files under `data_dir`."""
+    return Resources(
+        settings=settings,
+        database=Database(settings.database_url or database_url(settings.data_dir)),
+        blobs=Blobs.open(settings.blob_url or f"file://{quote(str(settings.data_dir.resolve() / 'blobs'))}"),
+        broker=Broker(settings.broker_url or broker_url(settings.data_dir)),
+    )
+
+
+def database_url(data_dir: Path) -> str:
+    """Return the address of the default database, a file; its folder is made."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{data_dir.resolve() / 'modelpress.db'}"
+
+
+def broker_url(data_dir: Path) -> str:
+    """Return the address of the bundled broker's socket."""
+    return f"redis+socket://{quote(str(data_dir.resolve() / 'broker.sock'))}?virtual_host=0"

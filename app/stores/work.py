@@ -1,0 +1,304 @@
+"""The truth about work: who may do what to a row of `work`, one transaction per step.
+
+    queued → running → succeeded | failed | cancelled, with running → queued after a drain or a lost worker
+    running → cancelling → cancelled
+
+A worker claims by compare-and-set and gets a random fence; each of its writes names the fence and changes nothing
+once another attempt has begun. Times are the database's. Knows no broker, no Celery and no blobs.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+
+from app.contracts.job import JobState
+from app.contracts.tasks import Queue, WorkKind
+from app.errors import Conflict, ModelpressError, NotFound, PoisonQuarantined, TimeLimitExceeded
+from app.problems import problem_of
+from app.stores import webhooks
+from app.stores.database import now
+from app.stores.tables import events, work
+
+_OPEN = (JobState.RUNNING, JobState.CANCELLING)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """New work: `id` is the resource's own; times in seconds."""
+
+    id: str
+    tenant: str
+    kind: WorkKind
+    queue: Queue
+    max_run_s: int
+    max_queue_s: int = 86_400
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to write to one row, for as long as its fence is the current one."""
+
+    id: str
+    tenant: str
+    kind: WorkKind
+    attempt: int
+    fence: str
+    max_run_s: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a renewal found: whether the claim still holds, and whether someone asked to cancel."""
+
+    still_ours: bool
+    cancel_requested: bool
+
+
+@dataclass(frozen=True)
+class Bell:
+    """A doorbell to ring: the id of queued work, its kind and its queue."""
+
+    id: str
+    kind: WorkKind
+    queue: Queue
+
+
+def enqueue(tx: Connection, ticket: Ticket) -> None:
+    """Record new work as queued and rung; ring its doorbell after the commit."""
+    tx.execute(
+        work.insert().values(
+            id=ticket.id,
+            tenant=ticket.tenant,
+            kind=ticket.kind,
+            queue=ticket.queue,
+            state=JobState.QUEUED,
+            attempt=0,
+            losses=0,
+            cancel_requested=False,
+            max_run_s=ticket.max_run_s,
+            queue_deadline=now() + ticket.max_queue_s,
+            rung_at=now(),
+            stage="",
+            progress=0.0,
+            created_at=now(),
+        )
+    )
+    append_event(tx, ticket.id, _state_event(JobState.QUEUED))
+
+
+def claim(tx: Connection, work_id: str, owner: str, lease_s: float, max_losses: int) -> Claim | None:
+    """Take the work for `lease_s` seconds, or return None: gone, done, taken, or ended here.
+
+    Ended here: cancelled on request; time-limit-exceeded when it waited past its queue deadline; poison-quarantined
+    after `max_losses` attempts whose worker vanished.
+    """
+    row = _locked(tx, work_id)
+    if row is None or JobState(row.state).final:
+        return None
+    if row.state in _OPEN and row.lease_until >= row.clock:
+        return None
+    if row.state in _OPEN:
+        row = _lose(tx, row, max_losses)
+    if row.state != JobState.QUEUED:
+        return None
+    if row.queue_deadline < row.clock and row.attempt == 0:
+        detail = "The work waited in the queue past limits.max_queue_s; submit it again when the service is less busy."
+        _end(tx, row, JobState.FAILED, TimeLimitExceeded(detail))
+        return None
+    return _take(tx, row, owner, lease_s)
+
+
+def _take(tx: Connection, row: Row[Any], owner: str, lease_s: float) -> Claim:
+    fence, attempt = secrets.token_hex(16), row.attempt + 1
+    tx.execute(
+        update(work)
+        .where(work.c.id == row.id)
+        .values(
+            state=JobState.RUNNING,
+            attempt=attempt,
+            fence=fence,
+            owner=owner,
+            lease_until=now() + lease_s,
+            started_at=func.coalesce(work.c.started_at, now()),
+            stage="",
+            progress=0.0,
+            eta_s=None,
+        )
+    )
+    append_event(tx, row.id, {**_state_event(JobState.RUNNING), "detail": {"attempt": attempt}})
+    return Claim(row.id, row.tenant, WorkKind(row.kind), attempt, fence, row.max_run_s)
+
+
+def renew(tx: Connection, held: Claim, lease_s: float) -> Standing:
+    """Extend the lease and report how the claim stands."""
+    changed = tx.execute(update(work).where(_ours(held)).values(lease_until=now() + lease_s)).rowcount
+    if not changed:
+        return Standing(still_ours=False, cancel_requested=False)
+    asked = tx.execute(select(work.c.cancel_requested).where(work.c.id == held.id)).scalar_one()
+    return Standing(still_ours=True, cancel_requested=bool(asked))
+
+
+def standing(tx: Connection, held: Claim) -> Standing:
+    """Report how the claim stands without writing."""
+    asked = tx.execute(select(work.c.cancel_requested).where(_ours(held))).scalar_one_or_none()
+    return Standing(still_ours=asked is not None, cancel_requested=bool(asked))
+
+
+def progress(tx: Connection, held: Claim, figures: Mapping[str, object], entries: list[dict[str, Any]]) -> bool:
+    """Store `figures` (stage, progress, eta_s, sandbox) and append events; return whether the claim still holds."""
+    values = {"id": held.id, **figures}  # never empty, so that the update always tests the fence
+    if not tx.execute(update(work).where(_ours(held)).values(**values)).rowcount:
+        return False
+    for entry in entries:
+        append_event(tx, held.id, entry)
+    return True
+
+
+def append_event(tx: Connection, work_id: str, document: dict[str, Any]) -> None:
+    """Append to the history; ids are 1, 2, 3 … per work id. `document` is a contracts `Event` without id and at."""
+    tx.execute(select(work.c.id).where(work.c.id == work_id).with_for_update())  # one writer at a time numbers
+    last = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.work_id == work_id).scalar_subquery()
+    number = tx.execute(select(last + 1)).scalar_one()
+    tx.execute(events.insert().values(work_id=work_id, id=number, at=now(), document=document))
+
+
+def finish(tx: Connection, held: Claim, state: JobState, error: ModelpressError | None = None) -> bool:
+    """End the work as succeeded, failed or cancelled; return False, changing nothing, when the claim does not hold.
+
+    Once a cancel was asked for, only `cancelled` is accepted, so nothing ever succeeds after it. Roll back whatever
+    else the transaction holds when the answer is False.
+    """
+    row = _locked(tx, held.id)
+    if row is None or row.fence != held.fence or row.state not in _OPEN:
+        return False
+    if row.state == JobState.CANCELLING and state != JobState.CANCELLED:
+        return False
+    _end(tx, row, state, error)
+    return True
+
+
+def release(tx: Connection, held: Claim, *, lost: bool = False, max_losses: int = 3) -> Bell | None:
+    """Give the work back to the queue and return the bell to ring after the commit.
+
+    A drain does not count against the work; `lost` (its child died) does, and ends it after `max_losses`.
+    """
+    row = _locked(tx, held.id)
+    if row is None or row.fence != held.fence or row.state not in _OPEN:
+        return None
+    if lost or row.state == JobState.CANCELLING:
+        row = _lose(tx, row, max_losses)
+    else:
+        _requeue(tx, row, losses=row.losses)
+        return _bell(row)
+    return _bell(row) if row.state == JobState.QUEUED else None
+
+
+def request_cancel(tx: Connection, work_id: str) -> JobState:
+    """Ask for an end: queued work is cancelled at once, running work is cancelling. Return the new state.
+
+    Raises NotFound, and Conflict when the work has ended.
+    """
+    row = _locked(tx, work_id)
+    if row is None:
+        raise NotFound
+    if JobState(row.state).final:
+        msg = f"It has already ended as {row.state}."
+        raise Conflict(msg)
+    if row.state == JobState.QUEUED:
+        _end(tx, row, JobState.CANCELLED, None)
+        return JobState.CANCELLED
+    if row.state == JobState.RUNNING:
+        tx.execute(update(work).where(work.c.id == work_id).values(state=JobState.CANCELLING, cancel_requested=True))
+        append_event(tx, work_id, _state_event(JobState.CANCELLING))
+    return JobState.CANCELLING
+
+
+def sweep(tx: Connection, ring_again_s: float, max_losses: int, limit: int = 500) -> list[Bell]:
+    """Take back expired leases, end what waited too long, and return the doorbells to ring after the commit.
+
+    Several sweepers may run; a row is swept by one of them at a time.
+    """
+    stale = or_(
+        and_(work.c.state.in_(_OPEN), work.c.lease_until < now()),
+        and_(work.c.state == JobState.QUEUED, func.coalesce(work.c.rung_at, 0.0) < now() - ring_again_s),
+    )
+    chosen = select(work, now().label("clock")).where(stale).order_by(work.c.created_at).limit(limit)
+    rung = []
+    for found in tx.execute(chosen.with_for_update(skip_locked=True)).all():
+        row = _lose(tx, found, max_losses) if found.state in _OPEN else found
+        if row.state == JobState.QUEUED and row.attempt == 0 and row.queue_deadline < row.clock:
+            _end(tx, row, JobState.FAILED, TimeLimitExceeded("The work waited in the queue past limits.max_queue_s."))
+        elif row.state == JobState.QUEUED:
+            tx.execute(update(work).where(work.c.id == row.id).values(rung_at=now()))
+            rung.append(_bell(row))
+    return rung
+
+
+def read(tx: Connection, work_id: str) -> Row[Any] | None:
+    """Return the row of `work`, or None."""
+    return tx.execute(select(work).where(work.c.id == work_id)).one_or_none()
+
+
+def events_after(tx: Connection, work_id: str, after: int = 0, limit: int = 1_000) -> list[Row[Any]]:
+    """Return up to `limit` rows (id, at, document) of the history after event number `after`."""
+    chosen = select(events).where(events.c.work_id == work_id, events.c.id > after)
+    return list(tx.execute(chosen.order_by(events.c.id).limit(limit)).all())
+
+
+def count_queued(tx: Connection, tenant: str) -> int:
+    """Return how many pieces of work of this tenant have not ended, for quotas."""
+    alive = (JobState.QUEUED, *_OPEN)
+    chosen = select(func.count()).select_from(work).where(work.c.tenant == tenant, work.c.state.in_(alive))
+    return tx.execute(chosen).scalar_one()
+
+
+def _ours(held: Claim) -> ColumnElement[bool]:
+    return and_(work.c.id == held.id, work.c.fence == held.fence, work.c.state.in_(_OPEN))
+
+
+def _locked(tx: Connection, work_id: str) -> Row[Any] | None:
+    chosen = select(work, now().label("clock")).where(work.c.id == work_id)
+    return tx.execute(chosen.with_for_update()).one_or_none()
+
+
+def _reread(tx: Connection, row: Row[Any]) -> Row[Any]:
+    return tx.execute(select(work, now().label("clock")).where(work.c.id == row.id)).one()
+
+
+def _lose(tx: Connection, row: Row[Any], max_losses: int) -> Row[Any]:
+    """Take the work away from a worker that is gone: back to the queue, cancelled, or quarantined."""
+    if row.state == JobState.CANCELLING:
+        _end(tx, row, JobState.CANCELLED, None)
+    elif row.losses + 1 >= max_losses:
+        detail = f"{row.losses + 1} attempts ended with their worker gone; the work is not tried again."
+        _end(tx, row, JobState.FAILED, PoisonQuarantined(detail))
+    else:
+        _requeue(tx, row, losses=row.losses + 1)
+    return _reread(tx, row)
+
+
+def _requeue(tx: Connection, row: Row[Any], losses: int) -> None:
+    values = {"state": JobState.QUEUED, "losses": losses, "fence": None, "owner": None, "lease_until": None}
+    tx.execute(update(work).where(work.c.id == row.id).values(**values, rung_at=now()))
+    append_event(tx, row.id, {**_state_event(JobState.QUEUED), "detail": {"losses": losses}})
+
+
+def _end(tx: Connection, row: Row[Any], state: JobState, error: ModelpressError | None) -> None:
+    document = problem_of(error).model_dump(mode="json") if error else None
+    values = {"state": state, "error": document, "ended_at": now(), "lease_until": None, "fence": None, "eta_s": None}
+    reached = 1.0 if state == JobState.SUCCEEDED else row.progress
+    tx.execute(update(work).where(work.c.id == row.id).values(**values, progress=reached))
+    append_event(tx, row.id, {**_state_event(state), "detail": {"error": document} if document else {}})
+    if row.kind == WorkKind.COMPRESS:
+        webhooks.announce(tx, row.id, state, document)
+
+
+def _state_event(state: JobState) -> dict[str, Any]:
+    return {"kind": "state", "message": str(state)}
+
+
+def _bell(row: Row[Any]) -> Bell:
+    return Bell(row.id, WorkKind(row.kind), Queue(row.queue))
