@@ -52,7 +52,7 @@ def perform(scratch: Path, channel: Channel) -> Done | Failed:
 def main(arguments: list[str]) -> int:
     """Run one order and return the exit code."""
     # The tokenizers library warns, and may deadlock, when threads meet a later fork.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.putenv("TOKENIZERS_PARALLELISM", "false")
     channel = take_stdout()
     last = perform(Path(arguments[0]).resolve(), channel)
     channel.say(last)

@@ -4,7 +4,7 @@ from app.contracts.report import Report
 from app.errors import ModelpressError
 
 
-class FailedWithReport(Exception):  # noqa: N818  # it carries an error, it is not one of the tree
+class FailedWithReport(Exception):  # it carries an error, it is not one of the tree
     """The work failed with `error`, but what was measured is worth keeping."""
 
     def __init__(self, error: ModelpressError, report: Report) -> None:

@@ -68,9 +68,7 @@ def translated(doing: str) -> Iterator[None]:
     except _REFUSALS as error:
         text = str(error)
         if "bad_alloc" in text or "Failed to allocate" in text:
-            msg = f"Memory ran out when ONNX Runtime tried to {doing} the model."
-            raise LimitReached(msg) from error
+            raise LimitReached(f"Memory ran out when ONNX Runtime tried to {doing} the model.") from error
         found = _NODE.search(text)
         where = f" at node {shown(found.group(1).strip())!r}" if found else ""
-        msg = f"ONNX Runtime cannot {doing} the model{where}."
-        raise RuntimeRefused(msg) from error
+        raise RuntimeRefused(f"ONNX Runtime cannot {doing} the model{where}.") from error

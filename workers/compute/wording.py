@@ -4,6 +4,6 @@ NAME_LIMIT = 200
 
 
 def shown(name: str) -> str:
-    """Return `name` cut to 200 characters, control and direction characters escaped, so that logs and pages are safe."""
+    """Return `name` cut to 200 characters, with control and direction characters escaped."""
     cut = name if len(name) <= NAME_LIMIT else name[: NAME_LIMIT - 1] + "…"
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in cut)

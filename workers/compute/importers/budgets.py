@@ -16,6 +16,7 @@ MAX_CALL_DEPTH = 100  # functions calling functions; the runtime's own limit
 MAX_TENSORS = 50_000
 MAX_TENSOR_BYTES = 1 << 30  # of any shape that the file states
 _WIDEST_ITEM_BYTES = 8
+_MAX_AXES = 64
 
 FunctionKey = tuple[str, str, str]
 
@@ -25,16 +26,13 @@ def check(model: onnx.ModelProto) -> None:
     _depth(model)
     found = sum(1 for _ in walk.nodes(model))
     if found > MAX_NODES:
-        msg = f"The model has {found:,} nodes; the limit is {MAX_NODES:,}."
-        raise ModelTooComplex(msg)
+        raise ModelTooComplex(f"The model has {found:,} nodes; the limit is {MAX_NODES:,}.")
     held = sum(1 for _ in walk.tensors(model))
     if held > MAX_TENSORS:
-        msg = f"The model has {held:,} tensors; the limit is {MAX_TENSORS:,}."
-        raise ModelTooComplex(msg)
+        raise ModelTooComplex(f"The model has {held:,} tensors; the limit is {MAX_TENSORS:,}.")
     expanded = _Expansion(model).nodes(model.graph.node, 0)
     if expanded > MAX_EXPANDED_NODES:
-        msg = f"Its local functions expand to {expanded:,} nodes; the limit is {MAX_EXPANDED_NODES:,}."
-        raise ModelTooComplex(msg)
+        raise ModelTooComplex(f"Its local functions expand to {expanded:,} nodes; the limit is {MAX_EXPANDED_NODES:,}.")
     _stated_sizes(model)
 
 
@@ -45,8 +43,7 @@ def _depth(model: onnx.ModelProto) -> None:
         level = [inner for graph in level for inner in walk.nested_graphs(graph.node)]
         if not level:
             return
-    msg = f"Subgraphs are nested deeper than {MAX_DEPTH} levels."
-    raise ModelTooComplex(msg)
+    raise ModelTooComplex(f"Subgraphs are nested deeper than {MAX_DEPTH} levels.")
 
 
 class _Expansion:
@@ -70,11 +67,9 @@ class _Expansion:
 
     def _function(self, key: FunctionKey, depth: int) -> int:
         if key in self._open:
-            msg = f"Local function {shown(key[1])!r} calls itself."
-            raise ModelMalformed(msg)
+            raise ModelMalformed(f"Local function {shown(key[1])!r} calls itself.")
         if depth > MAX_CALL_DEPTH:
-            msg = f"Local functions call each other deeper than {MAX_CALL_DEPTH} levels."
-            raise ModelTooComplex(msg)
+            raise ModelTooComplex(f"Local functions call each other deeper than {MAX_CALL_DEPTH} levels.")
         if key not in self._known:
             self._open.add(key)
             self._known[key] = self.nodes(self._functions[key].node, depth)
@@ -92,12 +87,13 @@ def _stated_sizes(model: onnx.ModelProto) -> None:
         for node in graph.node:
             if node.op_type in {"ConstantOfShape", "Expand"} and node.input and node.input[-1] in shapes:
                 stated = shapes[node.input[-1]]
-                if len(stated.int64_data) + len(stated.raw_data) // 8 <= 64:  # no tensor has more axes
+                if len(stated.int64_data) + len(stated.raw_data) // 8 <= _MAX_AXES:
                     _fits(node.name or node.op_type, onnx.numpy_helper.to_array(stated).reshape(-1).tolist())
 
 
 def _fits(name: str, dims: list[int]) -> None:
     size = math.prod(dim for dim in dims if dim > 0) * _WIDEST_ITEM_BYTES
     if size > MAX_TENSOR_BYTES * 2:
-        msg = f"{shown(name)!r} states a tensor of about {size:,} bytes; the limit is {MAX_TENSOR_BYTES * 2:,}."
-        raise ModelTooComplex(msg)
+        raise ModelTooComplex(
+            f"{shown(name)!r} states a tensor of about {size:,} bytes; the limit is {MAX_TENSOR_BYTES * 2:,}."
+        )

@@ -11,5 +11,4 @@ def refuse(model: onnx.ModelProto) -> None:
     """Raise ModelExternalData if any tensor of any graph, function or attribute names another file."""
     for tensor in walk.tensors(model):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            msg = f"Tensor {shown(tensor.name)!r} refers to data outside the file."
-            raise ModelExternalData(msg)
+            raise ModelExternalData(f"Tensor {shown(tensor.name)!r} refers to data outside the file.")

@@ -6,7 +6,7 @@ The order matters: cheap arithmetic first, then the weights, then the checker, a
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
 from app.errors import FormatUnsafe, ModelMalformed, PayloadTooLarge
 from workers.compute.importers import budgets, external_data, operators, structure, tensors
@@ -43,26 +43,21 @@ def admit(path: Path) -> onnx.ModelProto:
 def _parse(path: Path) -> onnx.ModelProto:
     size = path.stat().st_size
     if size < _SMALLEST:
-        msg = "The file is empty." if size == 0 else f"The file has only {size} bytes."
-        raise ModelMalformed(msg)
+        raise ModelMalformed("The file is empty." if size == 0 else f"The file has only {size} bytes.")
     if size > MAX_BYTES:
-        msg = "The file is over 2 GiB, which a single ONNX file cannot be."
-        raise PayloadTooLarge(msg)
+        raise PayloadTooLarge("The file is over 2 GiB, which a single ONNX file cannot be.")
     with path.open("rb") as stream:
         head = stream.read(4)
     for magic, what in _UNSAFE_HEADS.items():
         if head.startswith(magic):
-            msg = f"The file is {what}, not ONNX."
-            raise FormatUnsafe(msg)
+            raise FormatUnsafe(f"The file is {what}, not ONNX.")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError as error:
-        msg = "The file is not an ONNX model, or it is cut short."
-        raise ModelMalformed(msg) from error
+        raise ModelMalformed("The file is not an ONNX model, or it is cut short.") from error
     if not model.HasField("graph") or not model.ir_version:
-        msg = "The file holds no ONNX graph."
-        raise ModelMalformed(msg)
+        raise ModelMalformed("The file holds no ONNX graph.")
     return model
 
 
@@ -70,5 +65,4 @@ def _library_check(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        msg = "The model breaks a rule of the ONNX standard; onnx.checker names it."
-        raise ModelMalformed(msg) from error
+        raise ModelMalformed("The model breaks a rule of the ONNX standard; onnx.checker names it.") from error

@@ -10,11 +10,40 @@ OLDEST_OPSET, NEWEST_OPSET = 7, 25
 STANDARD = ("", "ai.onnx")
 # ONNX Runtime's own operators that its optimiser and quantiser write, and that need no file, library or device.
 CONTRIB = frozenset(
-    "Attention BiasGelu DequantizeLinear DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm "
-    "FusedMatMul Gelu GroupQueryAttention LayerNormalization MatMulInteger16 MatMulIntegerToFloat MatMulNBits "
-    "MultiHeadAttention QAttention QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool "
-    "QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear QuickGelu RotaryEmbedding "
-    "SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization".split()
+    {  # fmt: skip
+        "Attention",
+        "BiasGelu",
+        "DequantizeLinear",
+        "DynamicQuantizeMatMul",
+        "EmbedLayerNormalization",
+        "FastGelu",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "Gelu",
+        "GroupQueryAttention",
+        "LayerNormalization",
+        "MatMulInteger16",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "MultiHeadAttention",
+        "QAttention",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+        "QuantizeLinear",
+        "QuickGelu",
+        "RotaryEmbedding",
+        "SimplifiedLayerNormalization",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+    }
 )
 
 
@@ -22,19 +51,16 @@ def check(model: onnx.ModelProto) -> None:
     """Raise ModelUnsupported, naming the node, for opsets, domains, operators or control flow that are not admitted."""
     opset = opset_of(model)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        msg = f"The model uses opset {opset}; opsets {OLDEST_OPSET} to {NEWEST_OPSET} are supported."
-        raise ModelUnsupported(msg)
+        raise ModelUnsupported(f"The model uses opset {opset}; opsets {OLDEST_OPSET} to {NEWEST_OPSET} are supported.")
     if model.training_info:
-        msg = "The file carries training graphs; export the model for inference."
-        raise ModelUnsupported(msg)
+        raise ModelUnsupported("The file carries training graphs; export the model for inference.")
     versions = {entry.domain: entry.version for entry in model.opset_import}
     local = {(function.domain, function.name) for function in model.functions}
     for node in walk.nodes(model):
         if (node.domain, node.op_type) not in local:
             _admit(node, versions, opset)
         if any(True for _ in walk.nested_graphs([node])):
-            msg = f"{_named(node)} holds a subgraph; control flow is not supported."
-            raise ModelUnsupported(msg)
+            raise ModelUnsupported(f"{_named(node)} holds a subgraph; control flow is not supported.")
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -45,22 +71,18 @@ def opset_of(model: onnx.ModelProto) -> int:
 def _admit(node: onnx.NodeProto, versions: dict[str, int], opset: int) -> None:
     if node.domain == "com.microsoft":
         if node.op_type not in CONTRIB:
-            msg = f"{_named(node)} is not among the admitted operators of that domain."
-            raise ModelUnsupported(msg)
+            raise ModelUnsupported(f"{_named(node)} is not among the admitted operators of that domain.")
         return
     if node.domain not in {*STANDARD, "ai.onnx.ml"}:
-        msg = f"{_named(node)} belongs to an unknown operator domain."
-        raise ModelUnsupported(msg)
+        raise ModelUnsupported(f"{_named(node)} belongs to an unknown operator domain.")
     domain = "" if node.domain in STANDARD else node.domain
     version = opset if not domain else versions.get(domain, 1)
     try:
         schema = onnx.defs.get_schema(node.op_type, max_inclusive_version=version, domain=domain)
     except onnx.defs.SchemaError as error:
-        msg = f"{_named(node)} is not an operator of opset {version}."
-        raise ModelUnsupported(msg) from error
+        raise ModelUnsupported(f"{_named(node)} is not an operator of opset {version}.") from error
     if schema.deprecated:
-        msg = f"{_named(node)} was withdrawn before opset {version}."
-        raise ModelUnsupported(msg)
+        raise ModelUnsupported(f"{_named(node)} was withdrawn before opset {version}.")
 
 
 def _named(node: onnx.NodeProto) -> str:

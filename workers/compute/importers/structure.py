@@ -11,24 +11,19 @@ def check(model: onnx.ModelProto) -> None:
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
     if len(graph.initializer) != len({tensor.name for tensor in graph.initializer}):
-        msg = "Two initializers have the same name."
-        raise ModelMalformed(msg)
+        raise ModelMalformed("Two initializers have the same name.")
     fed = [value for value in graph.input if value.name not in weights]
     if not fed:
-        msg = "The model has no inputs."
-        raise ModelUnsupported(msg)
+        raise ModelUnsupported("The model has no inputs.")
     if not graph.output:
-        msg = "The model has no outputs."
-        raise ModelMalformed(msg)
+        raise ModelMalformed("The model has no outputs.")
     for value in fed:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-            msg = f"Input {shown(value.name)!r} is not a tensor of known rank."
-            raise ModelUnsupported(msg)
+            raise ModelUnsupported(f"Input {shown(value.name)!r} is not a tensor of known rank.")
     known = _known_after_every_node(graph, weights | {value.name for value in fed})
     for value in graph.output:
         if value.name not in known:
-            msg = f"Output {shown(value.name)!r} is made by no node."
-            raise ModelMalformed(msg)
+            raise ModelMalformed(f"Output {shown(value.name)!r} is made by no node.")
 
 
 def _known_after_every_node(graph: onnx.GraphProto, known: set[str]) -> set[str]:
@@ -37,11 +32,9 @@ def _known_after_every_node(graph: onnx.GraphProto, known: set[str]) -> set[str]
         for name in node.input:
             if name and name not in known:
                 why = "there is a cycle, or nodes are out of order" if name in made else "nothing makes that value"
-                msg = f"Node {shown(node.name or node.op_type)!r} reads {shown(name)!r}, but {why}."
-                raise ModelMalformed(msg)
+                raise ModelMalformed(f"Node {shown(node.name or node.op_type)!r} reads {shown(name)!r}, but {why}.")
         for name in node.output:
             if name and name in known:
-                msg = f"The value {shown(name)!r} is made twice."
-                raise ModelMalformed(msg)
+                raise ModelMalformed(f"The value {shown(name)!r} is made twice.")
         known.update(name for name in node.output if name)
     return known

@@ -18,7 +18,8 @@ PLAIN = FLOATS | {
     *(getattr(TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (2, 4, 8, 16, 32, 64)),
 }
 # Bits per element; complex numbers and 8-bit floats are refused before this is asked.
-_BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16, TensorProto.BOOL: 8} | {
+_FLOAT_BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16}
+_BITS = {TensorProto.BOOL: 8, **_FLOAT_BITS} | {
     getattr(TensorProto, f"{sign}INT{bits}"): bits for sign in ("", "U") for bits in (2, 4, 8, 16, 32, 64)
 }
 _FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
@@ -27,8 +28,9 @@ _FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data
 def check(model: onnx.ModelProto) -> None:
     """Raise ModelMalformed, ModelUnsupported, ModelNonfinite or NothingToCompress, naming the tensor."""
     if any(graph.sparse_initializer for graph in walk.graphs(model)):
-        msg = "The model holds sparse initializers; save it with dense ones, they are packed again at the end."
-        raise ModelUnsupported(msg)
+        raise ModelUnsupported(
+            "The model holds sparse initializers; save it with dense ones, they are packed again at the end."
+        )
     for tensor in walk.tensors(model):
         _type(tensor)
         _whole(tensor)
@@ -39,27 +41,25 @@ def check(model: onnx.ModelProto) -> None:
             _finite(name, values)
             weights += values.size > 1
     if not weights:
-        msg = "The model has no floating-point weights."
-        raise NothingToCompress(msg)
+        raise NothingToCompress("The model has no floating-point weights.")
 
 
 def _type(tensor: TensorProto) -> None:
     if tensor.data_type in PLAIN:
         return
     if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
-        msg = f"Tensor {shown(tensor.name)!r} has no known type."
-        raise ModelMalformed(msg)
+        raise ModelMalformed(f"Tensor {shown(tensor.name)!r} has no known type.")
     kind = TensorProto.DataType.Name(tensor.data_type).lower()
-    msg = f"Tensor {shown(tensor.name)!r} is of type {kind}; float16, bfloat16, float and double are supported."
-    raise ModelUnsupported(msg)
+    raise ModelUnsupported(
+        f"Tensor {shown(tensor.name)!r} is of type {kind}; float16, bfloat16, float and double are supported."
+    )
 
 
 def _whole(tensor: TensorProto) -> None:
     """Check that the data are as long as the shape says, so that no library reads beyond them."""
     size = math.prod(tensor.dims)
     if any(dim < 0 for dim in tensor.dims):
-        msg = f"Tensor {shown(tensor.name)!r} has a negative dimension."
-        raise ModelMalformed(msg)
+        raise ModelMalformed(f"Tensor {shown(tensor.name)!r} has a negative dimension.")
     if tensor.data_type == TensorProto.STRING:
         held, needed = len(tensor.string_data), size
     elif tensor.HasField("raw_data"):
@@ -68,18 +68,16 @@ def _whole(tensor: TensorProto) -> None:
         packing = max(1, 8 // _BITS[tensor.data_type])  # types below a byte: several elements to an int32 entry
         held, needed = max(len(getattr(tensor, field)) for field in _FIELDS), -(-size // packing)
     if held != needed:
-        msg = f"Tensor {shown(tensor.name)!r} holds {held:,} units of data; its shape needs {needed:,}."
-        raise ModelMalformed(msg)
+        raise ModelMalformed(f"Tensor {shown(tensor.name)!r} holds {held:,} units of data; its shape needs {needed:,}.")
 
 
 def _finite(name: str, values: NDArray[np.generic]) -> None:
     """Refuse NaN and infinity, except where they are meant: scalars, and attention masks of 0 and -inf."""
-    plain = values.astype(np.float32) if values.dtype.itemsize < 4 else values  # noqa: PLR2004  # bytes of a float32
+    plain: NDArray[np.float64] = values.astype(np.float64)
     if np.isfinite(plain).all():
         return
     unmeant = np.isnan(plain) if values.size == 1 else ~(np.isfinite(plain) | np.isneginf(plain))
     is_mask = values.size == 1 or not np.any(plain[np.isfinite(plain)])
     if unmeant.any() or not is_mask:
         what = "NaN" if np.isnan(plain).any() else "infinite"
-        msg = f"Tensor {shown(name)!r} holds {what} values."
-        raise ModelNonfinite(msg)
+        raise ModelNonfinite(f"Tensor {shown(name)!r} holds {what} values.")

@@ -1,0 +1,71 @@
+"""Which row belongs to which split: as the data say, or by shares, evenly over the classes. Deterministic."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.contracts.dataset import Splits
+from app.errors import DatasetMismatch
+from workers.compute.datasets.samples import Array
+from workers.compute.datasets.table import is_text
+from workers.compute.wording import shown
+
+NAMES = ("train", "validation", "test")
+_ALIASES = {"train": 0, "training": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2, "testing": 2}
+_CODES = (0, 1, 2)
+_FEWEST_ROWS = 3
+
+Rows = NDArray[np.intp]
+
+
+def split_rows(given: Array | None, labels: Array | None, shares: Splits, rows: int) -> Mapping[str, Rows]:
+    """Return the row numbers of train, validation and test, each ascending and none empty.
+
+    `labels` are class numbers to spread evenly, or None. A given split without validation or test rows gets them from
+    train. Raises DatasetMismatch when there are too few rows.
+    """
+    if rows < _FEWEST_ROWS:
+        raise DatasetMismatch(f"The data set has {rows} rows; train, validation and test need one each.")
+    codes = np.zeros(rows, np.int8) if given is None else _codes(given)
+    found = np.bincount(codes, minlength=3)
+    wanted = {
+        "test": 0.0 if found[2] else shares.test,
+        "validation": 0.0 if found[1] else shares.validation,
+    }
+    train = np.flatnonzero(codes == 0)
+    if len(train) <= sum(share > 0 for share in wanted.values()):
+        raise DatasetMismatch("The split leaves no rows to train on.")
+    places = _places(train, labels, shares.seed)
+    order = np.argsort(places, kind="stable")
+    start = 0
+    for name, share in wanted.items():
+        count = max(1, round(share * len(train))) if share else 0
+        codes[train[order[start : start + count]]] = NAMES.index(name)
+        start += count
+    if start >= len(train):
+        raise DatasetMismatch("The shares of validation and test leave no rows to train on.")
+    return {name: np.flatnonzero(codes == code) for code, name in enumerate(NAMES)}
+
+
+def _codes(given: Array) -> NDArray[np.int8]:
+    if is_text(given):
+        names, inverse = np.unique([str(name).lower() for name in given], return_inverse=True)
+        unknown = [name for name in names if name not in _ALIASES]
+        if unknown:
+            raise DatasetMismatch(f"The split column holds {shown(unknown[0])!r}; use train, validation and test.")
+        return np.array([_ALIASES[name] for name in names], np.int8)[inverse]
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not np.isin(given, _CODES).all():
+        raise DatasetMismatch("The split column must hold train, validation, test, or 0, 1, 2.")
+    return given.astype(np.int8)
+
+
+def _places(train: Rows, labels: Array | None, seed: int) -> NDArray[np.float64]:
+    """Return a number in (0, 1) per training row; any prefix in its order holds every class by its share."""
+    shuffled = np.random.default_rng(seed).permutation(len(train))
+    classes = np.zeros(len(train), np.int64) if labels is None else labels[train]
+    places = np.empty(len(train))
+    for label in np.unique(classes):
+        members = shuffled[classes[shuffled] == label]
+        places[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return places
