@@ -1,0 +1,111 @@
+# Everything a developer, an operator or a pipeline runs. `make help` explains each target.
+# Needs Python 3.11 or newer with venv, GNU make and bash; no root, no Docker, no virtual environment to begin with.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= $(firstword $(shell command -v python3.11) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TOOLS := .cache/tools
+CHART := helm/modelpress
+RENDERED := .cache/rendered
+KUBERNETES_VERSIONS := 1.36 1.37
+SOAK_MINUTES ?= 30
+# Extra arguments for pip when it installs torch, such as --index-url with PyTorch's CPU-only index.
+TORCH_FLAGS ?=
+PYTEST_ARGS ?=
+# One thread per test process: the suite runs servers, workers and children side by side on few cores.
+TEST_THREADS ?= 1
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE := 1
+export HELM_CACHE_HOME := $(CURDIR)/.cache/helm/cache
+export HELM_CONFIG_HOME := $(CURDIR)/.cache/helm/config
+export HELM_DATA_HOME := $(CURDIR)/.cache/helm/data
+
+.PHONY: help install demo demo-text test check check-python check-kubernetes check-docker check-compose \
+	bench soak format docs clean distclean
+
+help: ## explain the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with everything pinned in constraints.txt (a second run is instant)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name it: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "python3 -m venv failed; on Debian and Ubuntu it is in the package python3-venv" >&2; exit 1; }
+	@# torch first and alone, so that TORCH_FLAGS decides its build and the second call finds it installed.
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(TORCH_FLAGS) torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install ## compress a small image model on this machine and print the before/after table
+	$(BIN)/python examples/demo.py
+
+demo-text: install ## compress a real text classifier over REST alone
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/spam.sh
+
+test: install ## run the test suite (PYTEST_ARGS="tests/app -x" narrows it)
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: check-python check-kubernetes check-docker check-compose ## run every static check
+
+check-python: install ## formatting, lint, types, import arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict app workers modelpress
+	$(BIN)/lint-imports
+
+$(TOOLS)/helm: tools/fetch_kubectl.py | $(STAMP)
+	$(BIN)/python tools/fetch_kubectl.py $(TOOLS)
+
+check-kubernetes: install $(TOOLS)/helm ## helm lint, and each rendering against the Kubernetes schemas
+	@mkdir -p $(RENDERED)
+	@for values in $(CHART)/values.yaml $(CHART)/ci/*.yaml; do \
+		$(TOOLS)/helm lint --quiet --strict --values "$$values" $(CHART); \
+		for version in $(KUBERNETES_VERSIONS); do \
+			rendered="$(RENDERED)/$$(basename "$$values" .yaml)-$$version.yaml"; \
+			$(TOOLS)/helm template check $(CHART) --namespace modelpress --kube-version "$$version" \
+				--values "$$values" > "$$rendered"; \
+			$(BIN)/kubernetes-validate --quiet --kubernetes-version "$$version" --strict "$$rendered"; \
+			echo "valid for Kubernetes $$version: $$values"; \
+		done; \
+	done
+
+check-docker: install ## lint the Dockerfile
+	$(BIN)/hadolint --failure-threshold style Dockerfile
+
+check-compose: ## validate docker-compose.yml (needs docker compose or docker-compose)
+	@if docker compose version >/dev/null 2>&1; then docker compose config --quiet && echo "docker-compose.yml is valid"; \
+	elif command -v docker-compose >/dev/null; then docker-compose config --quiet && echo "docker-compose.yml is valid"; \
+	else echo "neither docker compose nor docker-compose is installed: only tests/ops looks at docker-compose.yml"; fi
+
+bench: install ## measure our work and the peers' beside it (minutes to hours)
+	$(BIN)/python -m bench
+
+soak: install ## repeat the flow and fault tests for SOAK_MINUTES (30) in ever new orders
+	@end=$$(( SECONDS + 60 * $(SOAK_MINUTES) )); rounds=0; \
+	while (( SECONDS < end )); do \
+		OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest --quiet tests/flow tests/faults $(PYTEST_ARGS); \
+		rounds=$$(( rounds + 1 )); \
+	done; echo "$$rounds rounds without a failure"
+
+format: install ## format the code and apply the safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: install ## rewrite the generated parts of the documentation
+	$(BIN)/python tools/settings_table.py docs/operations.md
+
+clean: ## remove build outputs and caches of tools; keep .venv and data
+	rm -rf build dist out $(RENDERED) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find app workers modelpress tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV) .cache
