@@ -1,0 +1,89 @@
+"""Downloads that resume, arrive compressed where possible, are verified, and appear under their name only when whole."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import httpx
+
+from app.contracts.artifact import Artifact, VariantName
+from modelpress.errors import InvalidInput, ServerUnreachable, TransferError
+from modelpress.transport import Call, Transport
+from modelpress.uploads import Progress, digest_field
+
+_CHUNK_BYTES = 1 << 20
+
+
+def download_artifact(
+    transport: Transport, artifact: Artifact, path: Path, variant: VariantName, progress: Progress | None = None
+) -> Path:
+    """Write one file of the artifact to `path` (or into it, when it is a folder).
+
+    Raises InvalidInput for a variant that the artifact lacks, TransferError when the bytes do not have their digest.
+    """
+    if variant not in artifact.variants:
+        msg = f"{artifact.id} has no variant {variant}; it has {', '.join(sorted(artifact.variants))}"
+        raise InvalidInput(msg)
+    target = path / f"{artifact.id}.onnx" if path.is_dir() else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    wanted = artifact.variants[variant]
+    # The digest is in the name, so a part of another artifact is never continued.
+    part = target.with_name(f".{target.name}.{wanted.sha256[:16]}.part")
+    call = Call("GET", f"/v1/artifacts/{artifact.id}/content", params={"variant": variant})
+    _fetch(transport, call, part, wanted.size_bytes, progress)
+    with part.open("rb") as written:
+        found = hashlib.file_digest(written, "sha256").hexdigest()
+    if found != wanted.sha256:
+        part.unlink()
+        msg = f"the downloaded bytes of {artifact.id} do not have the digest {wanted.sha256}; download again"
+        raise TransferError(msg)
+    return part.replace(target)
+
+
+def _fetch(transport: Transport, call: Call, part: Path, size: int, progress: Progress | None) -> None:
+    """Append to the part until it is whole."""
+    failures = 0
+    have = part.stat().st_size if part.exists() else 0
+    while have < size or not part.exists():
+        try:
+            with transport.stream(_resuming(call, have)) as response:
+                _append(response, part, size, progress)
+        except (httpx.RequestError, ServerUnreachable) as error:
+            failures += 1
+            if failures >= transport.retry.attempts:
+                msg = f"the download broke off {failures} times; run it again to continue"
+                raise TransferError(msg) from error
+            transport.retry.wait(failures - 1)
+        now = part.stat().st_size if part.exists() else 0
+        if now == have and not failures:
+            msg = "the server sent fewer bytes than the artifact has"
+            raise TransferError(msg)
+        have = now
+
+
+def _resuming(call: Call, have: int) -> Call:
+    """Ask for zstd from the start, and for the plain rest of a file that has begun to arrive."""
+    if have:
+        headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
+    else:
+        headers = {"Accept-Encoding": "zstd" if importlib.util.find_spec("zstandard") else "identity"}
+    return Call(call.method, call.path, params=call.params, headers=headers)
+
+
+def _append(response: httpx.Response, part: Path, size: int, progress: Progress | None) -> None:
+    """Write what arrives; a server that ignores the range starts the file afresh."""
+    resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+    digest = hashlib.sha256()
+    with part.open("ab" if resumed else "wb") as target:
+        for chunk in response.iter_bytes(_CHUNK_BYTES):  # httpx undoes zstd
+            target.write(chunk)
+            digest.update(chunk)
+            if progress:
+                progress(target.tell(), size)
+    plain = not resumed and "Content-Encoding" not in response.headers
+    expected = response.headers.get("Repr-Digest")
+    # Repr-Digest is of the selected representation: only a whole, plain answer can be checked against it as written.
+    if plain and expected and digest_field(digest.digest()) not in expected:
+        part.unlink()
+        msg = "the bytes do not match their Repr-Digest"
+        raise TransferError(msg)
