@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from app.contracts.tasks import Queue, WorkKind
 from app.settings import Settings
 from app.stores.blobs import Blobs
-from app.stores.database import Database
+from app.stores.database import Database, default_url
 
 _OUTAGE_S = 1.0  # a submission waits no longer for the broker; the sweeper rings later
 
@@ -87,16 +87,10 @@ def connect(settings: Settings) -> Resources:
     """Return the resources that `settings` name; empty addresses mean files under `data_dir`."""
     return Resources(
         settings=settings,
-        database=Database(settings.database_url or database_url(settings.data_dir)),
+        database=Database(settings.database_url or default_url(settings.data_dir)),
         blobs=Blobs.open(settings.blob_url or f"file://{quote(str(settings.data_dir.resolve() / 'blobs'))}"),
         broker=Broker(settings.broker_url or broker_url(settings.data_dir)),
     )
-
-
-def database_url(data_dir: Path) -> str:
-    """Return the address of the default database, a file; its folder is made."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{data_dir.resolve() / 'modelpress.db'}"
 
 
 def broker_url(data_dir: Path) -> str:

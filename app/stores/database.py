@@ -6,6 +6,7 @@ Knows no table's meaning; those live beside it.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Float, create_engine, event, text
@@ -73,6 +74,12 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def default_url(data_dir: Path) -> str:
+    """Return the address of the default database, a SQLite file in `data_dir`, which is made."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{data_dir.resolve() / 'modelpress.db'}"
 
 
 @contextmanager

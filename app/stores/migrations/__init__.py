@@ -1,0 +1,1 @@
+"""Alembic's scripts; run them with `python -m app.stores.migrate`."""

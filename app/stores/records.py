@@ -1,0 +1,210 @@
+"""Rows of the nouns: models, data sets, uploads, jobs, artifacts, benchmarks, triggers, idempotency keys.
+
+Every read names the tenant, so another tenant's id answers exactly as an unknown one. Where a worker acts on a noun,
+its `work` columns come in the same row. Knows no contract beyond ids, no blob and no broker.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, Table, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from app.contracts.job import JobState
+from app.errors import NotFound
+from app.stores import tables
+from app.stores.database import now
+
+_ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
+_WORKED_ON = {tables.models, tables.datasets, tables.jobs, tables.benchmarks}
+_WORK_COLUMNS = ("state", "attempt", "stage", "progress", "eta_s", "sandbox", "error", "started_at", "ended_at")
+_ALIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
+STALE_KEY_S = 60.0  # a reservation this old belongs to a gateway that died while it answered
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A page of a list, newest first: up to `limit` rows older than the id `after`."""
+
+    limit: int
+    after: str | None = None
+
+
+def find(tx: Connection, table: Table, tenant: str, row_id: str) -> RowMapping | None:
+    """Return the row with its work columns, or None when this tenant has none of this id."""
+    if not _ID.fullmatch(row_id):
+        return None
+    chosen = _rows(table).where(table.c.id == row_id, table.c.tenant == tenant)
+    return tx.execute(chosen).mappings().one_or_none()
+
+
+def get(tx: Connection, table: Table, tenant: str, row_id: str) -> RowMapping:
+    """Return the row as `find` does; raises NotFound."""
+    row = find(tx, table, tenant, row_id)
+    if row is None:
+        noun = table.name.removesuffix("s")
+        msg = f"There is no {noun} with this id."
+        raise NotFound(msg)
+    return row
+
+
+def page(
+    tx: Connection, table: Table, tenant: str, cursor: Cursor, filters: Mapping[str, str | None] | None = None
+) -> Sequence[RowMapping]:
+    """Return one row more than the page holds, when there is one.
+
+    `filters`: `state` and a table's own columns by name, anything else by the document's field of that name.
+    """
+    chosen = _rows(table).where(table.c.tenant == tenant)
+    for name, value in (filters or {}).items():
+        if value is None:
+            continue
+        if name == "state" and table in _WORKED_ON:
+            chosen = chosen.where(tables.work.c.state.in_(value.split(",")))
+        elif name in table.c:
+            chosen = chosen.where(table.c[name] == value)
+        else:
+            chosen = chosen.where(table.c.document[name].as_string() == value)
+    if cursor.after is not None:
+        chosen = chosen.where(table.c.id < cursor.after)
+    return tx.execute(chosen.order_by(table.c.id.desc()).limit(cursor.limit + 1)).mappings().all()
+
+
+def add(tx: Connection, table: Table, tenant: str, row_id: str, columns: Mapping[str, Any]) -> None:
+    """Insert a row, created now."""
+    tx.execute(insert(table).values(id=row_id, tenant=tenant, created_at=now(), **columns))
+
+
+def change(tx: Connection, table: Table, row_id: str, columns: Mapping[str, Any]) -> None:
+    """Update columns of a row that the caller has read within its tenant."""
+    tx.execute(update(table).where(table.c.id == row_id).values(**columns))
+
+
+def remove(tx: Connection, table: Table, row_id: str) -> None:
+    """Delete a row that the caller has read within its tenant, with its work and history."""
+    tx.execute(delete(table).where(table.c.id == row_id))
+    tx.execute(delete(tables.work).where(tables.work.c.id == row_id))
+
+
+def clock(tx: Connection) -> float:
+    """Return the database's time in Unix seconds."""
+    return float(tx.execute(select(now())).scalar_one())
+
+
+def alive(tx: Connection, table: Table, tenant: str) -> Sequence[RowMapping]:
+    """Return the tenant's rows of jobs or benchmarks whose work has not ended."""
+    chosen = _rows(table).where(table.c.tenant == tenant, tables.work.c.state.in_(_ALIVE))
+    return tx.execute(chosen).mappings().all()
+
+
+def parts(tx: Connection, upload_id: str) -> Sequence[RowMapping]:
+    """Return an upload's committed parts in order."""
+    table = tables.upload_parts
+    chosen = select(table).where(table.c.upload_id == upload_id).order_by(table.c.offset)
+    return tx.execute(chosen).mappings().all()
+
+
+def add_part(tx: Connection, upload_id: str, offset: int, length: int, key: str) -> bool:
+    """Append a stored part and advance the upload; False, changing nothing, when the upload stands elsewhere."""
+    table = tables.uploads
+    stands = (table.c.id == upload_id, table.c.offset == offset, table.c.complete.is_(False))
+    if not tx.execute(update(table).where(*stands).values(offset=offset + length)).rowcount:
+        return False
+    tx.execute(insert(tables.upload_parts).values(upload_id=upload_id, offset=offset, length=length, key=key))
+    return True
+
+
+def complete_upload(tx: Connection, upload_id: str, sha256: str, size_bytes: int) -> None:
+    """Note that the upload is whole, with its digest, and forget its parts."""
+    columns = {"complete": True, "sha256": sha256, "offset": size_bytes, "length": size_bytes}
+    change(tx, tables.uploads, upload_id, columns)
+    tx.execute(delete(tables.upload_parts).where(tables.upload_parts.c.upload_id == upload_id))
+
+
+def open_uploads(tx: Connection, tenant: str) -> int:
+    """Return how many unfinished, unexpired uploads the tenant has."""
+    table = tables.uploads
+    wanted = (table.c.tenant == tenant, table.c.complete.is_(False), table.c.expires_at > now())
+    return tx.execute(select(func.count()).select_from(table).where(*wanted)).scalar_one()
+
+
+def reserve_key(tx: Connection, tenant: str, key: str, request_sha256: str) -> RowMapping | None:
+    """Reserve an idempotency key; return None when it is now ours, else the row that holds it.
+
+    A reservation without an answer that is older than STALE_KEY_S is taken over when the request is the same.
+    """
+    table = tables.idempotency_keys
+    row = {"tenant": tenant, "key": key, "request_sha256": request_sha256, "at": now()}
+    try:
+        with tx.begin_nested():
+            tx.execute(insert(table).values(**row))
+    except IntegrityError:
+        mine = (table.c.tenant == tenant, table.c.key == key)
+        stale = (table.c.status.is_(None), table.c.at < now() - STALE_KEY_S, table.c.request_sha256 == request_sha256)
+        if tx.execute(update(table).where(*mine, *stale).values(at=now())).rowcount:
+            return None
+        return tx.execute(select(table).where(*mine)).mappings().one()
+    return None
+
+
+def answer_key(tx: Connection, tenant: str, key: str, answer: Mapping[str, Any]) -> None:
+    """Keep the answer (`status`, `location`, `body`) under the reserved key."""
+    table = tables.idempotency_keys
+    tx.execute(update(table).where(table.c.tenant == tenant, table.c.key == key).values(**answer))
+
+
+def free_key(tx: Connection, tenant: str, key: str) -> None:
+    """Give up a reservation whose request was refused, so that the corrected request may use the key."""
+    table = tables.idempotency_keys
+    tx.execute(delete(table).where(table.c.tenant == tenant, table.c.key == key, table.c.status.is_(None)))
+
+
+def reserve_delivery(tx: Connection, trigger_id: str, delivery_id: str) -> RowMapping | None:
+    """Note a webhook delivery; return None when it is new, else the row of its first arrival."""
+    table = tables.hook_deliveries
+    try:
+        with tx.begin_nested():
+            tx.execute(insert(table).values(trigger_id=trigger_id, delivery_id=delivery_id, at=now()))
+    except IntegrityError:
+        mine = (table.c.trigger_id == trigger_id, table.c.delivery_id == delivery_id)
+        return tx.execute(select(table).where(*mine)).mappings().one()
+    return None
+
+
+def answer_delivery(tx: Connection, trigger_id: str, delivery_id: str, outcome: Mapping[str, Any]) -> None:
+    """Keep what the delivery led to."""
+    table = tables.hook_deliveries
+    mine = (table.c.trigger_id == trigger_id, table.c.delivery_id == delivery_id)
+    tx.execute(update(table).where(*mine).values(outcome=dict(outcome)))
+
+
+def trigger_of_hook(tx: Connection, trigger_id: str) -> RowMapping | None:
+    """Return a trigger whoever owns it: a hook's caller proves itself by the signature, not by a key."""
+    if not _ID.fullmatch(trigger_id):
+        return None
+    table = tables.triggers
+    return tx.execute(select(table).where(table.c.id == trigger_id)).mappings().one_or_none()
+
+
+def queue_figures(tx: Connection) -> Iterable[RowMapping]:
+    """Return `queue`, `state`, `count` and the oldest's age in seconds, for work that has not ended."""
+    table = tables.work
+    age = (now() - func.min(table.c.created_at)).label("oldest_s")
+    chosen = select(table.c.queue, table.c.state, func.count().label("count"), age).where(table.c.state.in_(_ALIVE))
+    return tx.execute(chosen.group_by(table.c.queue, table.c.state)).mappings().all()
+
+
+def best_sandbox(tx: Connection) -> str | None:
+    """Return the sandbox level that the latest child reported, or None when no child has run yet."""
+    table = tables.work
+    chosen = select(table.c.sandbox).where(table.c.sandbox.is_not(None)).order_by(table.c.started_at.desc()).limit(1)
+    return tx.execute(chosen).scalar_one_or_none()
+
+
+def _rows(table: Table) -> Select[Any]:
+    if table not in _WORKED_ON:
+        return select(table)
+    columns = [tables.work.c[name] for name in _WORK_COLUMNS]
+    return select(table, *columns).join(tables.work, tables.work.c.id == table.c.id)
