@@ -1,0 +1,295 @@
+"""The training loop: a model's own graph, in place, under its constraints. Knows no technique."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.contracts.report import CurvePoint
+from app.errors import TechniqueNotApplicable
+from workers.compute.autograd.batching import Batch, batch_of, epoch_rows, in_order, sequence_inputs
+from workers.compute.autograd.executor import Executor
+from workers.compute.autograd.losses import Objective, check_labels, heads_for
+from workers.compute.autograd.optimization import optimizer_of, rate_at
+from workers.compute.autograd.prediction import predict, resolve_device, threads_set
+from workers.compute.autograd.teaching import Targets, targets_of, teacher_of
+from workers.compute.datasets.samples import Dataset, Samples
+from workers.compute.graph.model import Model
+
+__all__ = ["Fit", "fit", "predict"]
+
+# Share of the progress given to asking the teacher, before the first step.
+_TEACHING = 0.1
+# Points of the curve between validations, over the whole training.
+_POINTS = 50
+
+Progress = Callable[[float, CurvePoint | None], None]
+OnStep = Callable[[int, int, Executor], None]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Settings of one training. `epochs` may be a fraction; `patience` counts validations without a better one.
+
+    `alpha` weighs labels against the teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run
+    that it ended is not repeatable bit for bit). `device` is a PyTorch device or "auto".
+    """
+
+    epochs: float = 1.0
+    learning_rate: float = 5e-5
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    patience: int | None = 3
+    max_minutes: float | None = None
+    alpha: float = 1.0
+    temperature: float = 2.0
+    warmup: float = 0.1
+    validations_per_epoch: int = 2
+    clip: float = 1.0
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 2
+
+
+def fit(  # noqa: PLR0913 - the interface that techniques share
+    model: Model,
+    dataset: Dataset,
+    settings: Fit,
+    *,
+    teacher: Model | None = None,
+    progress: Progress = lambda _share, _point: None,
+    on_step: OnStep | None = None,
+) -> tuple[CurvePoint, ...]:
+    """Train `model` in place and keep the best validated state, the start included; return the curve.
+
+    Same arguments, same bits on the CPU. The teacher's logits are computed once, in the first tenth of the progress,
+    when they fit into memory. Raises TechniqueNotApplicable when there is nothing to learn from or training diverges,
+    DatasetMismatch when rows or labels do not fit the model.
+    """
+    if settings.epochs <= 0 or not len(dataset.train):
+        return ()
+    settings = replace(settings, device=resolve_device(settings.device))
+    with _repeatable(settings):
+        session = _session(model, dataset, settings, teacher, progress)
+        session.train(progress, on_step)
+        session.executor.write_back()
+    return tuple(session.curve)
+
+
+@contextmanager
+def _repeatable(settings: Fit) -> Iterator[None]:
+    """Make every sum come out in the same order; put the process's settings back afterwards."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and only hides reads of unset memory
+    torch.use_deterministic_algorithms(settings.device == "cpu")
+    torch.manual_seed(settings.seed)
+    try:
+        with threads_set(settings.threads):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+def _session(
+    model: Model, dataset: Dataset, settings: Fit, teacher: Model | None, progress: Progress
+) -> "_Session":
+    executor = Executor(model, device=settings.device)
+    objective = _objective(model, dataset, settings, teacher)
+    targets, validation_targets = None, None
+    if teacher is not None and (objective.alpha < 1 or not dataset.labelled):
+        tutor = teacher_of(teacher, heads_for(teacher, dataset.task), settings.device)
+        if len(tutor.heads) != len(objective.heads):
+            msg = f"the teacher has {len(tutor.heads)} floating-point outputs, the student {len(objective.heads)}"
+            raise TechniqueNotApplicable(msg)
+        size = max(settings.batch_size, 64)  # no gradients are kept, so larger batches fit
+        targets = targets_of(tutor, dataset.train, size, lambda share: progress(_TEACHING * share, None))
+        validation_targets = targets_of(tutor, dataset.validation, size, lambda _: None)
+        objective = replace(objective, spreads=targets.spreads(size))
+    if dataset.task == "regression" and dataset.train.labels is not None:
+        spread = float(np.var(dataset.train.labels)) or 1.0
+        objective = replace(objective, spreads=(spread,))
+    found = _Session(executor, dataset, settings, objective, targets, validation_targets)
+    found.check()
+    return found
+
+
+def _objective(model: Model, dataset: Dataset, settings: Fit, teacher: Model | None) -> Objective:
+    """Return the loss that labels and teacher allow: no labels means teacher alone, and the other way round."""
+    if dataset.task == "match" or not dataset.labelled:
+        alpha = 0.0
+    else:
+        alpha = settings.alpha if teacher is not None else 1.0
+    if alpha == 0 and teacher is None:
+        msg = "training needs labels or a teacher, and there is neither; give labels, or use distill"
+        raise TechniqueNotApplicable(msg)
+    return Objective(dataset.task, heads_for(model, dataset.task), alpha, settings.temperature)
+
+
+@dataclass
+class _Session:
+    """One training under way."""
+
+    executor: Executor
+    dataset: Dataset
+    settings: Fit
+    objective: Objective
+    targets: Targets | None
+    validation_targets: Targets | None
+    curve: list[CurvePoint] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_rank: tuple[float, ...] = ()
+    best_revision: int = -1
+    stale: int = 0
+    diverged: bool = False
+
+    def __post_init__(self) -> None:
+        """Find the axis that text batches are trimmed along."""
+        self.sequence = sequence_inputs(self.executor.model)
+
+    def check(self) -> None:
+        """Refuse rows and labels that do not fit, before any time is spent."""
+        if not self.executor.trained:
+            msg = "the model has no weights that could be trained"
+            raise TechniqueNotApplicable(msg)
+        batch = next(in_order(self.dataset.train, min(self.settings.batch_size, len(self.dataset.train))))
+        self.executor.eval()
+        with torch.no_grad():
+            logits = self.executor(batch.inputs, self.objective.capture)[self.objective.heads[0].logits]
+        if self.dataset.task == "match":
+            return
+        width = int(np.prod(logits.shape[1:])) if logits.dim() > 1 else 1
+        for split in (self.dataset.train, self.dataset.validation):
+            if split.labels is not None:
+                check_labels(split.labels, self.dataset.task, width)
+
+    def train(self, progress: Progress, on_step: OnStep | None) -> None:
+        """Run all steps, then go back to the best state."""
+        settings, rows = self.settings, len(self.dataset.train)
+        per_epoch = len(epoch_rows(rows, settings.batch_size, settings.seed, 0))
+        total = max(1, round(settings.epochs * per_epoch))
+        every = max(1, per_epoch // max(1, settings.validations_per_epoch))
+        optimizer = optimizer_of(self.executor, settings.learning_rate, settings.weight_decay)
+        base = _TEACHING if self.targets is not None else 0.0
+        deadline = math.inf if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
+        self.validate(0, 0.0, None)
+        losses: list[float] = []
+        for step, chosen in enumerate(self.batches(per_epoch, total)):
+            before = list(self.executor.parameters())
+            if on_step is not None:
+                on_step(step, total, self.executor)
+            if not _same(before, list(self.executor.parameters())):
+                optimizer = optimizer_of(self.executor, settings.learning_rate, settings.weight_decay)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * rate_at(step, total, settings.warmup)
+            losses.append(self.step(optimizer, batch_of(self.dataset.train, chosen, self.sequence)))
+            done, last = step + 1, step + 1 == total or time.monotonic() > deadline
+            share = base + (1 - base) * done / total
+            if self.diverged:
+                break
+            if last or done % every == 0:
+                progress(share, self.validate(done, done / per_epoch, float(np.mean(losses))))
+                losses = []
+            elif done % max(1, total // _POINTS) == 0:
+                progress(share, self.record(CurvePoint(step=done, epoch=done / per_epoch, loss=float(np.mean(losses)))))
+            if last or (settings.patience is not None and self.stale >= settings.patience):
+                break
+        self.restore()
+
+    def batches(self, per_epoch: int, total: int) -> Iterator[np.ndarray]:
+        """Yield the row numbers of each step."""
+        for epoch in range(-(-total // per_epoch)):
+            rows = epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch)
+            yield from rows[: total - epoch * per_epoch]
+
+    def step(self, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+        """Take one step; a loss or gradient that is not finite ends the training before it reaches the weights."""
+        self.executor.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch, self.targets)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.executor.parameters(), self.settings.clip)
+        value = float(loss.detach())
+        if not math.isfinite(value) or not math.isfinite(float(norm)):
+            self.diverged = True
+            return value
+        optimizer.step()
+        return value
+
+    def loss(self, batch: Batch, targets: Targets | None) -> Tensor:
+        """Return the loss of a batch."""
+        values = self.forward(batch)
+        labels = None if batch.labels is None else batch.labels.to(self.settings.device)
+        return self.objective.loss(values, labels, None if targets is None else targets.at(batch))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Run the graph, in bfloat16 where an accelerator has it."""
+        on_cuda = self.settings.device.startswith("cuda")
+        with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
+            values: dict[str, Tensor] = self.executor(batch.inputs, self.objective.capture)
+        return values
+
+    def validate(self, step: int, epoch: float, loss: float | None) -> CurvePoint:
+        """Measure loss and score on the validation rows; remember the state if it is the best one yet."""
+        rows: Samples = self.dataset.validation
+        if not len(rows):
+            return self.record(CurvePoint(step=step, epoch=epoch, loss=loss))
+        self.executor.eval()
+        total_loss, total_score = 0.0, 0.0
+        with torch.no_grad():
+            for batch in in_order(rows, max(self.settings.batch_size, 64), self.sequence):
+                values = self.forward(batch)
+                labels = None if batch.labels is None else batch.labels.to(self.settings.device)
+                targets = None if self.validation_targets is None else self.validation_targets.at(batch)
+                total_loss += float(self.objective.loss(values, labels, targets)) * len(batch.rows)
+                total_score += float(self.objective.score(values, labels, targets)) * len(batch.rows)
+        found = CurvePoint(
+            step=step,
+            epoch=epoch,
+            loss=loss,
+            validation_loss=_finite(total_loss / len(rows)),
+            validation_score=_finite(total_score / len(rows)),
+        )
+        self.judge(found)
+        return self.record(found)
+
+    def judge(self, point: CurvePoint) -> None:
+        """Keep a better state. A state from before a change of constraints does not count: it may not keep them."""
+        if point.validation_loss is None or point.validation_score is None:
+            return
+        counts = self.dataset.task == "classification" and self.dataset.labelled
+        rank = (point.validation_score, -point.validation_loss) if counts else (-point.validation_loss,)
+        if self.best_revision == self.executor.revision and rank <= self.best_rank:
+            self.stale += 1
+            return
+        self.best_rank, self.best_revision, self.stale = rank, self.executor.revision, 0
+        self.best = {name: value.detach().clone() for name, value in self.executor.state_dict().items()}
+
+    def restore(self) -> None:
+        """Go back to the best state; without validation rows the last state stays.
+
+        Raises TechniqueNotApplicable when training diverged and no state is left to go back to.
+        """
+        if self.best and self.best_revision == self.executor.revision:
+            self.executor.load_state_dict(self.best)
+        elif self.diverged:
+            msg = f"training diverged at learning rate {self.settings.learning_rate:g}; use a smaller one"
+            raise TechniqueNotApplicable(msg)
+
+    def record(self, point: CurvePoint) -> CurvePoint:
+        """Add a point to the curve."""
+        self.curve.append(point)
+        return point
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _same(before: list[torch.nn.Parameter], after: list[torch.nn.Parameter]) -> bool:
+    return len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=True))
