@@ -82,7 +82,8 @@ check-docker: install ## lint the Dockerfile
 	$(BIN)/hadolint --failure-threshold style Dockerfile
 
 check-compose: ## validate docker-compose.yml (needs docker compose or docker-compose)
-	@if docker compose version >/dev/null 2>&1; then docker compose config --quiet && echo "docker-compose.yml is valid"; \
+	@export MODELPRESS_ENV_FILE=deploy.env.example; \
+	if docker compose version >/dev/null 2>&1; then docker compose config --quiet && echo "docker-compose.yml is valid"; \
 	elif command -v docker-compose >/dev/null; then docker-compose config --quiet && echo "docker-compose.yml is valid"; \
 	else echo "neither docker compose nor docker-compose is installed: only tests/ops looks at docker-compose.yml"; fi
 

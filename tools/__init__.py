@@ -1,0 +1,1 @@
+"""Scripts that the Makefile calls; nothing of the product imports them."""
