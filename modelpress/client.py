@@ -176,9 +176,9 @@ class Client:
         return Job.model_validate_json(answer.content)
 
     @overload
-    def report(self, job: Job | str, format: Literal["json"] = "json") -> Report: ...  # noqa: A002  # the API's word
+    def report(self, job: Job | str, format: Literal["json"] = "json") -> Report: ...  # the API's word
     @overload
-    def report(self, job: Job | str, format: Literal["markdown", "html"]) -> str: ...  # noqa: A002  # as above
+    def report(self, job: Job | str, format: Literal["markdown", "html"]) -> str: ...  # as above
     def report(self, job: Job | str, format: str = "json") -> Report | str:  # noqa: A002  # as above
         """Return the report of an ended job: typed, or as text for people."""
         call = Call("GET", f"/v1/jobs/{_id(job)}/report", headers={"Accept": _REPORT_TYPES[format]})

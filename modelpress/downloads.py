@@ -1,4 +1,4 @@
-"""Downloads that resume, arrive compressed where possible, are verified, and appear under their name only when whole."""
+"""Downloads that resume, arrive compressed where possible, are verified, and take their name only when whole."""
 
 import hashlib
 import importlib.util

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from modelpress.errors import InvalidInput
 
-# What a model needs to be read again: configuration, safetensors weights, tokenizer. Pickled weights and code stay home.
+# What a model needs to be read again: configuration, safetensors weights, tokenizer. Pickles and code stay home.
 _KEPT = (".json", ".safetensors", ".txt", ".model")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 _PLAIN_FILE = 0o100644 << 16

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Self
 
 import httpx
@@ -13,7 +12,6 @@ from pydantic import ValidationError
 from app.contracts.problem import Problem
 from modelpress.errors import ProblemError, ServerUnreachable, problem_error
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 _LONGEST_WAIT_S = 30.0
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "PUT"})
 
@@ -24,8 +22,8 @@ class Call:
 
     method: str
     path: str
-    params: Mapping[str, str] = field(default=_NOTHING)
-    headers: Mapping[str, str] = field(default=_NOTHING)
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: object | None = None
     content: bytes | None = None
     repeatable: bool = False

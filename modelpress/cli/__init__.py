@@ -1,0 +1,1 @@
+"""The `modelpress` command: a terminal face of the client. Holds no knowledge of its own about models or jobs."""

@@ -1,0 +1,40 @@
+"""The `modelpress` command: wiring only."""
+
+import typer
+
+from modelpress.cli.compress import compress
+from modelpress.cli.exits import EXIT_CODES_HELP, ReportingGroup
+from modelpress.cli.resources import (
+    benchmark,
+    cancel,
+    datasets,
+    download,
+    jobs,
+    models,
+    report,
+    show,
+    techniques,
+)
+
+
+def build() -> typer.Typer:
+    """Assemble the commands."""
+    app = typer.Typer(
+        cls=ReportingGroup,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help=f"Compress neural networks into small, fast ONNX files.\n\n{EXIT_CODES_HELP}",
+    )
+    commands = (compress, techniques, jobs, show, cancel, report, download, benchmark, models, datasets)
+    for command in commands:
+        app.command()(command)
+    return app
+
+
+def main() -> None:
+    """Run the command."""
+    build()()
+
+
+if __name__ == "__main__":
+    main()
