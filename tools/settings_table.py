@@ -1,0 +1,92 @@
+"""Write the table of settings into a page, between its two markers: `python tools/settings_table.py <page>`.
+
+The names and defaults come from `app.settings`; what a setting is for stands here, and a missing one is an error.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from app.settings import Settings  # found from anywhere by the line above
+
+BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
+
+MEANINGS = {
+    "profile": "`embedded` runs on one machine without set-up; `production` refuses to start without keys",
+    "data_dir": "folder of the embedded database, broker and blobs",
+    "database_url": "SQLAlchemy address; empty: SQLite in the data folder",
+    "broker_url": "Redis or Valkey address; empty: the bundled Valkey",
+    "blob_url": "`s3://`, `gs://`, `az://` or `file://` address; empty: a folder in the data folder",
+    "host": "address that the gateway binds; anything but loopback needs keys",
+    "port": "port of the gateway",
+    "api_keys": "tenant names by API key, a JSON object",
+    "allow_private_urls": "let webhooks reach loopback and private addresses (tests and closed networks)",
+    "log_level": "lowest level that is logged",
+    "max_upload_bytes": "largest upload, bytes",
+    "max_model_bytes": "largest model that is opened, bytes",
+    "upload_ttl_s": "an unfinished upload is removed after this, seconds",
+    "max_queued_per_tenant": "jobs that one tenant may have waiting",
+    "lease_s": "a worker that is silent this long has lost its job, seconds",
+    "max_losses": "lost workers before a job is quarantined",
+    "sweep_every_s": "pause between two rounds of the sweeper, seconds",
+    "ring_again_s": "a queued job is announced again after this, seconds",
+    "kill_grace_s": "from asking the compute child to stop to killing it, seconds",
+    "child_memory_bytes": "address space of the compute child, bytes",
+    "check_seconds": "longest examination of an upload, seconds",
+    "threads": "threads of one compute child",
+    "device": "where training runs; `auto` takes CUDA when it is there",
+    "require_sandbox": "a worker refuses to start below this level of isolation",
+    "scratch_dir": "folder of the attempts' scratch folders; empty: `scratch` in the data folder",
+}
+
+
+def variable(name: str, field: FieldInfo) -> str:
+    """Return the environment variable that sets a field."""
+    if isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[-1])
+    return f"{Settings.model_config['env_prefix']}{name}".upper()
+
+
+def variables() -> dict[str, str]:
+    """Return the field's name by environment variable."""
+    return {variable(name, field): name for name, field in Settings.model_fields.items()}
+
+
+def default(field: FieldInfo) -> str:
+    """Return the default as one writes it in the environment."""
+    value = field.default
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool | dict):
+        return f"`{json.dumps(value)}`"
+    return f"`{value}`"
+
+
+def table() -> str:
+    """Return the table in Markdown, a row per setting, in the order of the class."""
+    rows = [
+        f"| `{variable(name, field)}` | {default(field)} | {MEANINGS[name]} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows])
+
+
+def fill(page: str) -> str:
+    """Return the page with the present table between the markers."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{table()}\n{END}{tail}"
+
+
+def main(path: Path) -> None:
+    """Rewrite the page in place."""
+    path.write_text(fill(path.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
