@@ -4,22 +4,29 @@ ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# Behind a mirror: put all wheels into a folder of the context and build with
+# Behind a mirror: put all wheels into wheels/ and build with
 #   --build-arg PIP_FLAGS="--no-index --find-links=/src/wheels" --build-arg TORCH_FLAGS=""
 ARG PIP_FLAGS=""
 WORKDIR /src
 # pip lives in a virtual environment of its own and installs into another one that has none.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/modelpress
-COPY . /src
+COPY wheels /src/wheels
+COPY pyproject.toml constraints.txt /src/
+# The dependencies are a layer of their own that a change of the code leaves as it is.
+RUN touch README.md LICENSE
 
 FROM build AS build-gateway
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} -c constraints.txt ".[gateway]"
+COPY . /src
+RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall .
 
 FROM build AS build-worker
 # CPU by default. For NVIDIA GPUs name the index of your CUDA version, such as .../whl/cu130.
 ARG TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu"
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} ${TORCH_FLAGS} torch==2.13.0 \
     && /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} -c constraints.txt ".[worker]"
+COPY . /src
+RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall .
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0
@@ -54,6 +61,6 @@ FROM runtime AS worker
 COPY --from=build-worker /opt/modelpress /opt/modelpress
 # SIGTERM then waits for the soft shutdown and puts an unfinished job back at once (Celery).
 ENV REMAP_SIGTERM=SIGQUIT
-HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
-    CMD ["python3", "-m", "workers.alive"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python3", "-c", "import sys; sys.exit(open('/proc/1/stat').read().rpartition(')')[2].split()[0] in 'TtZX')"]
 CMD ["python3", "-m", "workers.main", "--queues", "cpu", "--concurrency", "1"]
