@@ -15,6 +15,7 @@ from modelpress.cli.resources import (
     show,
     techniques,
 )
+from modelpress.cli.up import up
 
 
 def build() -> typer.Typer:
@@ -25,7 +26,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         help=f"Compress neural networks into small, fast ONNX files.\n\n{EXIT_CODES_HELP}",
     )
-    commands = (compress, techniques, jobs, show, cancel, report, download, benchmark, models, datasets)
+    commands = (up, compress, techniques, jobs, show, cancel, report, download, benchmark, models, datasets)
     for command in commands:
         app.command()(command)
     return app
