@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     # Tenant names by API key. Without keys only a loopback bind of the embedded profile starts.
     api_keys: dict[SecretStr, str] = {}
     allow_private_urls: bool = False  # webhooks to loopback and private addresses: for tests and closed networks
+    webhook_secret: SecretStr = SecretStr("")  # signs the webhooks of jobs that no trigger started; empty: unsigned
     log_level: str = "INFO"
 
     max_upload_bytes: int = 4 * _GIB
@@ -39,6 +40,9 @@ class Settings(BaseSettings):
     sweep_every_s: float = 5.0
     ring_again_s: float = 30.0  # a queued row whose doorbell may be lost is rung again after this
     kill_grace_s: float = 5.0  # SIGTERM to SIGKILL
+    drain_s: float = 10.0  # a worker told to stop lets its work run on for this long before it gives it back
+    outage_s: float = 600.0  # a worker keeps its result for this long while database or blob store are away
+    child_file_bytes: int = 16 * _GIB  # largest file that a child may write
     child_memory_bytes: int = 16 * _GIB
     check_seconds: int = 120
     threads: int = 2

@@ -21,6 +21,8 @@ _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 _WORKED_ON = {tables.models, tables.datasets, tables.jobs, tables.benchmarks}
 _WORK_COLUMNS = ("state", "attempt", "stage", "progress", "eta_s", "sandbox", "error", "started_at", "ended_at")
 _ALIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
+Record = RowMapping  # a row by column name
+Transaction = Connection
 STALE_KEY_S = 60.0  # a reservation this old belongs to a gateway that died while it answered
 
 
@@ -32,7 +34,7 @@ class Cursor:
     after: str | None = None
 
 
-def find(tx: Connection, table: Table, tenant: str, row_id: str) -> RowMapping | None:
+def find(tx: Connection, table: Table, tenant: str, row_id: str) -> Record | None:
     """Return the row with its work columns, or None when this tenant has none of this id."""
     if not _ID.fullmatch(row_id):
         return None
@@ -40,7 +42,7 @@ def find(tx: Connection, table: Table, tenant: str, row_id: str) -> RowMapping |
     return tx.execute(chosen).mappings().one_or_none()
 
 
-def get(tx: Connection, table: Table, tenant: str, row_id: str) -> RowMapping:
+def get(tx: Connection, table: Table, tenant: str, row_id: str) -> Record:
     """Return the row as `find` does; raises NotFound."""
     row = find(tx, table, tenant, row_id)
     if row is None:
@@ -52,7 +54,7 @@ def get(tx: Connection, table: Table, tenant: str, row_id: str) -> RowMapping:
 
 def page(
     tx: Connection, table: Table, tenant: str, cursor: Cursor, filters: Mapping[str, str | None] | None = None
-) -> Sequence[RowMapping]:
+) -> Sequence[Record]:
     """Return one row more than the page holds, when there is one.
 
     `filters`: `state` and a table's own columns by name, anything else by the document's field of that name.
@@ -93,13 +95,13 @@ def clock(tx: Connection) -> float:
     return float(tx.execute(select(now())).scalar_one())
 
 
-def alive(tx: Connection, table: Table, tenant: str) -> Sequence[RowMapping]:
+def alive(tx: Connection, table: Table, tenant: str) -> Sequence[Record]:
     """Return the tenant's rows of jobs or benchmarks whose work has not ended."""
     chosen = _rows(table).where(table.c.tenant == tenant, tables.work.c.state.in_(_ALIVE))
     return tx.execute(chosen).mappings().all()
 
 
-def parts(tx: Connection, upload_id: str) -> Sequence[RowMapping]:
+def parts(tx: Connection, upload_id: str) -> Sequence[Record]:
     """Return an upload's committed parts in order."""
     table = tables.upload_parts
     chosen = select(table).where(table.c.upload_id == upload_id).order_by(table.c.offset)
@@ -116,6 +118,18 @@ def add_part(tx: Connection, upload_id: str, offset: int, length: int, key: str)
     return True
 
 
+def rewind(tx: Connection, upload_id: str, start: int, reached: int) -> list[str]:
+    """Take the upload from `reached` back to `start`; return the keys of the parts forgotten, none if it moved on."""
+    table, parts_table = tables.uploads, tables.upload_parts
+    stands = (table.c.id == upload_id, table.c.offset == reached, table.c.complete.is_(False))
+    if not tx.execute(update(table).where(*stands).values(offset=start)).rowcount:
+        return []
+    later = (parts_table.c.upload_id == upload_id, parts_table.c.offset >= start)
+    keys = list(tx.execute(select(parts_table.c.key).where(*later)).scalars())
+    tx.execute(delete(parts_table).where(*later))
+    return keys
+
+
 def complete_upload(tx: Connection, upload_id: str, sha256: str, size_bytes: int) -> None:
     """Note that the upload is whole, with its digest, and forget its parts."""
     columns = {"complete": True, "sha256": sha256, "offset": size_bytes, "length": size_bytes}
@@ -130,7 +144,7 @@ def open_uploads(tx: Connection, tenant: str) -> int:
     return tx.execute(select(func.count()).select_from(table).where(*wanted)).scalar_one()
 
 
-def reserve_key(tx: Connection, tenant: str, key: str, request_sha256: str) -> RowMapping | None:
+def reserve_key(tx: Connection, tenant: str, key: str, request_sha256: str) -> Record | None:
     """Reserve an idempotency key; return None when it is now ours, else the row that holds it.
 
     A reservation without an answer that is older than STALE_KEY_S is taken over when the request is the same.
@@ -161,7 +175,7 @@ def free_key(tx: Connection, tenant: str, key: str) -> None:
     tx.execute(delete(table).where(table.c.tenant == tenant, table.c.key == key, table.c.status.is_(None)))
 
 
-def reserve_delivery(tx: Connection, trigger_id: str, delivery_id: str) -> RowMapping | None:
+def reserve_delivery(tx: Connection, trigger_id: str, delivery_id: str) -> Record | None:
     """Note a webhook delivery; return None when it is new, else the row of its first arrival."""
     table = tables.hook_deliveries
     try:
@@ -180,7 +194,7 @@ def answer_delivery(tx: Connection, trigger_id: str, delivery_id: str, outcome: 
     tx.execute(update(table).where(*mine).values(outcome=dict(outcome)))
 
 
-def trigger_of_hook(tx: Connection, trigger_id: str) -> RowMapping | None:
+def trigger_of_hook(tx: Connection, trigger_id: str) -> Record | None:
     """Return a trigger whoever owns it: a hook's caller proves itself by the signature, not by a key."""
     if not _ID.fullmatch(trigger_id):
         return None
@@ -188,7 +202,7 @@ def trigger_of_hook(tx: Connection, trigger_id: str) -> RowMapping | None:
     return tx.execute(select(table).where(table.c.id == trigger_id)).mappings().one_or_none()
 
 
-def queue_figures(tx: Connection) -> Iterable[RowMapping]:
+def queue_figures(tx: Connection) -> Iterable[Record]:
     """Return `queue`, `state`, `count` and the oldest's age in seconds, for work that has not ended."""
     table = tables.work
     age = (now() - func.min(table.c.created_at)).label("oldest_s")
@@ -196,7 +210,7 @@ def queue_figures(tx: Connection) -> Iterable[RowMapping]:
     return tx.execute(chosen.group_by(table.c.queue, table.c.state)).mappings().all()
 
 
-def best_sandbox(tx: Connection) -> str | None:
+def latest_sandbox(tx: Connection) -> str | None:
     """Return the sandbox level that the latest child reported, or None when no child has run yet."""
     table = tables.work
     chosen = select(table.c.sandbox).where(table.c.sandbox.is_not(None)).order_by(table.c.started_at.desc()).limit(1)

@@ -15,13 +15,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from app.contracts.job import JobState
+from app.contracts.problem import Problem
 from app.contracts.tasks import Queue, WorkKind
-from app.errors import Conflict, ModelpressError, NotFound, PoisonQuarantined, TimeLimitExceeded
+from app.errors import Conflict, NotFound, PoisonQuarantined, TimeLimitExceeded
 from app.problems import problem_of
 from app.stores import webhooks
 from app.stores.database import now
 from app.stores.tables import events, work
 
+_WAITED = "The work waited in the queue past limits.max_queue_s; submit it again when the service is less busy."
 _OPEN = (JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -105,8 +107,7 @@ def claim(tx: Connection, work_id: str, owner: str, lease_s: float, max_losses: 
     if row.state != JobState.QUEUED:
         return None
     if row.queue_deadline < row.clock and row.attempt == 0:
-        detail = "The work waited in the queue past limits.max_queue_s; submit it again when the service is less busy."
-        _end(tx, row, JobState.FAILED, TimeLimitExceeded(detail))
+        _end(tx, row, JobState.FAILED, problem_of(TimeLimitExceeded(_WAITED)))
         return None
     return _take(tx, row, owner, lease_s)
 
@@ -165,7 +166,7 @@ def append_event(tx: Connection, work_id: str, document: dict[str, Any]) -> None
     tx.execute(events.insert().values(work_id=work_id, id=number, at=now(), document=document))
 
 
-def finish(tx: Connection, held: Claim, state: JobState, error: ModelpressError | None = None) -> bool:
+def finish(tx: Connection, held: Claim, state: JobState, error: Problem | None = None) -> bool:
     """End the work as succeeded, failed or cancelled; return False, changing nothing, when the claim does not hold.
 
     Once a cancel was asked for, only `cancelled` is accepted, so nothing ever succeeds after it. Roll back whatever
@@ -208,7 +209,7 @@ def request_cancel(tx: Connection, work_id: str) -> JobState:
         msg = f"It has already ended as {row.state}."
         raise Conflict(msg)
     if row.state == JobState.QUEUED:
-        _end(tx, row, JobState.CANCELLED, None)
+        _end(tx, row, JobState.CANCELLED)
         return JobState.CANCELLED
     if row.state == JobState.RUNNING:
         tx.execute(update(work).where(work.c.id == work_id).values(state=JobState.CANCELLING, cancel_requested=True))
@@ -230,7 +231,7 @@ def sweep(tx: Connection, ring_again_s: float, max_losses: int, limit: int = 500
     for found in tx.execute(chosen.with_for_update(skip_locked=True)).all():
         row = _lose(tx, found, max_losses) if found.state in _OPEN else found
         if row.state == JobState.QUEUED and row.attempt == 0 and row.queue_deadline < row.clock:
-            _end(tx, row, JobState.FAILED, TimeLimitExceeded("The work waited in the queue past limits.max_queue_s."))
+            _end(tx, row, JobState.FAILED, problem_of(TimeLimitExceeded(_WAITED)))
         elif row.state == JobState.QUEUED:
             tx.execute(update(work).where(work.c.id == row.id).values(rung_at=now()))
             rung.append(_bell(row))
@@ -271,10 +272,10 @@ def _reread(tx: Connection, row: Row[Any]) -> Row[Any]:
 def _lose(tx: Connection, row: Row[Any], max_losses: int) -> Row[Any]:
     """Take the work away from a worker that is gone: back to the queue, cancelled, or quarantined."""
     if row.state == JobState.CANCELLING:
-        _end(tx, row, JobState.CANCELLED, None)
+        _end(tx, row, JobState.CANCELLED)
     elif row.losses + 1 >= max_losses:
         detail = f"{row.losses + 1} attempts ended with their worker gone; the work is not tried again."
-        _end(tx, row, JobState.FAILED, PoisonQuarantined(detail))
+        _end(tx, row, JobState.FAILED, problem_of(PoisonQuarantined(detail)))
     else:
         _requeue(tx, row, losses=row.losses + 1)
     return _reread(tx, row)
@@ -286,8 +287,8 @@ def _requeue(tx: Connection, row: Row[Any], losses: int) -> None:
     append_event(tx, row.id, {**_state_event(JobState.QUEUED), "detail": {"losses": losses}})
 
 
-def _end(tx: Connection, row: Row[Any], state: JobState, error: ModelpressError | None) -> None:
-    document = problem_of(error).model_dump(mode="json") if error else None
+def _end(tx: Connection, row: Row[Any], state: JobState, error: Problem | None = None) -> None:
+    document = error.model_dump(mode="json") if error else None
     values = {"state": state, "error": document, "ended_at": now(), "lease_until": None, "fence": None, "eta_s": None}
     reached = 1.0 if state == JobState.SUCCEEDED else row.progress
     tx.execute(update(work).where(work.c.id == row.id).values(**values, progress=reached))
