@@ -1,0 +1,87 @@
+"""Who may call: API keys become tenants, unknown query parameters are refused, pages have bounds."""
+
+import hmac
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Annotated
+
+from fastapi import Depends, Query
+from fastapi.dependencies.models import Dependant
+from starlette.requests import Request
+
+from app.errors import BadInput, Unauthorized
+from app.resources import Resources
+from app.services.caller import Caller
+from app.settings import Settings
+from app.stores.records import Cursor
+
+DEFAULT_TENANT = "default"
+
+
+class KeysNeeded(Exception):
+    """The settings would let anybody on the network in."""
+
+
+def refuse_open_bind(settings: Settings) -> None:
+    """Raise KeysNeeded unless there are keys, or only this machine can connect to an embedded gateway."""
+    if settings.api_keys or (settings.profile == "embedded" and _is_loopback(settings.host)):
+        return
+    msg = (
+        f"profile {settings.profile!r} on host {settings.host!r} needs API keys: "
+        'set MODELPRESS_API_KEYS to a JSON object such as {"<key>": "<tenant>"}, or bind 127.0.0.1'
+    )
+    raise KeysNeeded(msg)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def caller(request: Request) -> Caller:
+    """Return who asks; raises Unauthorized. Every key is compared, in constant time."""
+    resources: Resources = request.app.state.resources
+    keys = resources.settings.api_keys
+    if not keys:
+        return Caller(DEFAULT_TENANT, resources)
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    matching = [
+        tenant
+        for key, tenant in keys.items()
+        if hmac.compare_digest(key.get_secret_value().encode(), given.strip().encode())
+    ]
+    if scheme.lower() != "bearer" or not matching:
+        raise Unauthorized
+    return Caller(matching[0], resources)
+
+
+async def refuse_unknown_query(request: Request) -> None:
+    """Raise BadInput for a query parameter that the route does not have: a misspelt filter must not be ignored."""
+    known = set(_query_names(request.scope["route"].dependant))
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        offered = f"known are {', '.join(sorted(known))}" if known else "there are none here"
+        msg = f"Unknown query parameter {', '.join(f'`{name[:50]}`' for name in unknown)}; {offered}."
+        raise BadInput(msg)
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    for parameter in dependant.query_params:
+        yield parameter.alias
+    for inner in dependant.dependencies:
+        yield from _query_names(inner)
+
+
+async def cursor(
+    limit: Annotated[int, Query(ge=1, le=200, description="items per page")] = 50,
+    after: Annotated[str | None, Query(max_length=40, description="`next` of the page before")] = None,
+) -> Cursor:
+    """Return which page is asked for."""
+    return Cursor(limit, after)
+
+
+CallerGiven = Annotated[Caller, Depends(caller)]
+CursorGiven = Annotated[Cursor, Depends(cursor)]
+GUARDS = [Depends(caller), Depends(refuse_unknown_query)]

@@ -1,0 +1,135 @@
+"""What every answer has: a request id, security headers, a log line, figures; and a last net for our own faults."""
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import problem_response
+from app.errors import ModelpressError, PayloadTooLarge, UnsupportedEncoding
+
+SMALL_BODY_BYTES = 1 << 20  # JSON calls; the streaming ones have limits of their own
+_STREAMED = ("/v1/uploads", "/v1/models", "/v1/datasets")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+}
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Served:
+    """One request that was answered: `route` is the path's pattern, so that it counts few kinds."""
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+
+
+class Envelope:
+    """ASGI middleware around everything else."""
+
+    def __init__(self, app: ASGIApp, count: Callable[[Served], None]) -> None:
+        self._app = app
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        try:
+            await self._handle(exchange)
+        finally:
+            self._count(exchange.served())
+
+    async def _handle(self, exchange: "_Exchange") -> None:
+        refusal = exchange.refusal()
+        if refusal is not None:
+            await exchange.refuse(refusal)
+            return
+        try:
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+        except ModelpressError as error:
+            if exchange.status:  # in mid-answer: breaking off tells the client that it is not whole
+                _log.warning("answer broken off", problem=error.slug, request_id=exchange.request_id)
+                raise
+            await exchange.refuse(error)
+        except Exception:
+            _log.exception("unexpected error", request_id=exchange.request_id, path=exchange.scope["path"])
+            if exchange.status:
+                raise
+            await exchange.refuse(ModelpressError())
+
+
+class _Exchange:
+    """One request and its answer on their way through."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self._receive, self._send = scope, receive, send
+        self.headers = Headers(scope=scope)
+        given = self.headers.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(8)}"
+        scope.setdefault("state", {})["request_id"] = self.request_id
+        self.status, self._received, self._began = 0, 0, time.monotonic()
+        self._small = not scope["path"].startswith(_STREAMED)
+
+    def refusal(self) -> ModelpressError | None:
+        """Return why the body cannot be taken at all, or None."""
+        if self.headers.get("content-encoding", "identity").lower() != "identity":
+            return UnsupportedEncoding("Send the body without Content-Encoding.")
+        length = self.headers.get("content-length", "0")
+        if self._small and length.isdigit() and int(length) > SMALL_BODY_BYTES:
+            return PayloadTooLarge(f"The body may have up to {SMALL_BODY_BYTES} bytes here.")
+        return None
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._small and self._received > SMALL_BODY_BYTES:
+            raise HTTPException(PayloadTooLarge.status)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            if self.scope["path"].startswith("/v1/"):
+                headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+    async def refuse(self, error: ModelpressError) -> None:
+        await problem_response(error, self.request_id)(self.scope, self._receive, self.send)
+
+    def served(self) -> Served:
+        """Return the figures of this exchange and write its log line."""
+        route = getattr(self.scope.get("route"), "path", "")
+        seconds = time.monotonic() - self._began
+        _log.info(
+            "request",
+            method=self.scope["method"],
+            path=self.scope["path"][:200],
+            status=self.status,
+            ms=round(1000 * seconds, 1),
+            request_id=self.request_id,
+        )
+        return Served(self.scope["method"], route, self.status, seconds)

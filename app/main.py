@@ -1,0 +1,100 @@
+"""Wiring of the gateway, and `python -m app.main`. Knows what exists, and nothing of how it works."""
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app import logging
+from app.api import datasets, health, models, uploads
+from app.api.access import GUARDS, KeysNeeded, refuse_open_bind
+from app.api.envelope import Envelope
+from app.api.problems import on_framework_refusal, on_refusal
+from app.api.validation import on_invalid_request
+from app.errors import ModelpressError
+from app.resources import Resources, connect
+from app.services.uploads import SenderGone
+from app.settings import Settings
+from app.stores.migrate import upgrade
+
+_DESCRIPTION = "Makes neural networks small and fast, and proves it: ONNX in, ONNX out."
+_GRACE_S = 20  # for requests in flight at a shutdown
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the gateway; raises KeysNeeded when it would let anybody on the network in."""
+    refuse_open_bind(settings)
+    resources = connect(settings)
+    app = FastAPI(
+        title="modelpress",
+        version="1",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(resources),
+    )
+    app.state.resources = resources
+    app.state.figures = health.Figures(resources)
+    app.add_middleware(Envelope, count=app.state.figures.count)
+    _handle_errors(app)
+    _include(app)
+    return app
+
+
+def _lifespan(resources: Resources) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if resources.settings.profile == "embedded":
+            upgrade(resources.database)
+        with resources:
+            yield
+
+    return lifespan
+
+
+def _handle_errors(app: FastAPI) -> None:
+    app.add_exception_handler(ModelpressError, on_refusal)
+    app.add_exception_handler(HTTPException, on_framework_refusal)
+    app.add_exception_handler(RequestValidationError, on_invalid_request)
+    app.add_exception_handler(SenderGone, _nobody_there)
+
+
+def _nobody_there(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # the client has gone; this ends the exchange
+
+
+def _include(app: FastAPI) -> None:
+    v1 = APIRouter(prefix="/v1", dependencies=GUARDS)
+    for module in (uploads, models, datasets):
+        v1.include_router(module.router)
+    app.include_router(v1)
+    app.include_router(health.router)
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    settings = Settings()
+    logging.configure(settings.log_level)
+    try:
+        app = create_app(settings)
+    except KeysNeeded as error:
+        sys.exit(f"modelpress gateway: {error}")
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+if __name__ == "__main__":
+    main()

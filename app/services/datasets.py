@@ -1,0 +1,68 @@
+"""Data sets: made of stored bytes, checked by a worker, listed, deleted. Opens no data."""
+
+from app.contracts.base import Page, new_id
+from app.contracts.dataset import Dataset, DatasetCreate
+from app.contracts.tasks import Queue, WorkKind
+from app.errors import Conflict
+from app.services import formats, uploads
+from app.services.caller import Caller, timestamp
+from app.services.models import check_state
+from app.services.quotas import refuse_over_quota
+from app.stores import records, work
+from app.stores.tables import datasets, jobs
+
+
+def create(caller: Caller, request: DatasetCreate) -> Dataset:
+    """Record a data set of a finished upload and have it checked; the answer is `checking`."""
+    formats.refuse_unsafe_name(request.name)
+    dataset_id = new_id("dst")
+    check_seconds = caller.resources.settings.check_seconds
+    ticket = work.Ticket(dataset_id, caller.tenant, WorkKind.CHECK_DATASET, Queue.CHECKS, check_seconds)
+    with caller.resources.database.transaction() as tx:
+        stored = uploads.finished(tx, caller, request.upload)
+        document = request.model_dump(mode="json", exclude={"upload", "name"})
+        document |= {"name": request.name or dataset_id, "size_bytes": stored.size_bytes}
+        records.add(tx, datasets, caller.tenant, dataset_id, {"document": document, "sha256": stored.sha256})
+        refuse_over_quota(tx, caller)
+        work.enqueue(tx, ticket)
+        dataset = dataset_of(records.get(tx, datasets, caller.tenant, dataset_id))
+    caller.resources.broker.ring(ticket.kind, dataset_id, ticket.queue)
+    return dataset
+
+
+def read(caller: Caller, dataset_id: str) -> Dataset:
+    """Return a data set; raises NotFound."""
+    with caller.resources.database.reading() as tx:
+        return dataset_of(records.get(tx, datasets, caller.tenant, dataset_id))
+
+
+def page(caller: Caller, cursor: records.Cursor) -> Page[Dataset]:
+    """Return one page of the tenant's data sets, newest first."""
+    with caller.resources.database.reading() as tx:
+        rows = records.page(tx, datasets, caller.tenant, cursor)
+    shown = [dataset_of(row) for row in rows[: cursor.limit]]
+    return Page[Dataset](items=shown, next=shown[-1].id if len(rows) > cursor.limit else None)
+
+
+def remove(caller: Caller, dataset_id: str) -> None:
+    """Delete a data set; raises Conflict while a job that has not ended uses it."""
+    with caller.resources.database.transaction() as tx:
+        records.get(tx, datasets, caller.tenant, dataset_id)
+        for row in records.alive(tx, jobs, caller.tenant):
+            if row["document"].get("dataset") == dataset_id:
+                msg = f"{row['id']} uses the data set and has not ended. Cancel it, or wait for its end."
+                raise Conflict(msg)
+        records.remove(tx, datasets, dataset_id)
+
+
+def dataset_of(row: records.Record) -> Dataset:
+    """Return the contract of a row."""
+    return Dataset(
+        id=row["id"],
+        **row["document"],
+        state=check_state(row["state"]),
+        sha256=row["sha256"],
+        created_at=timestamp(row["created_at"]),
+        summary=row["summary"],
+        error=row["error"],
+    )

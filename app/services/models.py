@@ -1,0 +1,91 @@
+"""Models: made of stored bytes, checked by a worker, listed, deleted. Opens no model."""
+
+from collections.abc import Iterator
+
+from app.contracts.base import Page, new_id
+from app.contracts.job import JobState
+from app.contracts.model import CheckState, Model, ModelCreate
+from app.contracts.tasks import Queue, WorkKind
+from app.errors import Conflict, PayloadTooLarge
+from app.services import formats, uploads
+from app.services.caller import Caller, timestamp
+from app.services.quotas import refuse_over_quota
+from app.stores import records, work
+from app.stores.tables import benchmarks, jobs, models
+
+
+def create(caller: Caller, request: ModelCreate) -> Model:
+    """Record a model of a finished upload and have it checked; the answer is `checking`."""
+    settings = caller.resources.settings
+    formats.refuse_unsafe_name(request.name)
+    model_id = new_id("mdl")
+    ticket = work.Ticket(model_id, caller.tenant, WorkKind.CHECK_MODEL, Queue.CHECKS, settings.check_seconds)
+    with caller.resources.database.transaction() as tx:
+        stored = uploads.finished(tx, caller, request.upload)
+        if stored.size_bytes > settings.max_model_bytes:
+            msg = f"Models may have up to {settings.max_model_bytes} bytes."
+            raise PayloadTooLarge(msg)
+        document = {
+            "name": request.name or model_id,
+            "format": request.format,
+            "tags": request.tags,
+            "size_bytes": stored.size_bytes,
+        }
+        records.add(tx, models, caller.tenant, model_id, {"document": document, "sha256": stored.sha256})
+        refuse_over_quota(tx, caller)
+        work.enqueue(tx, ticket)
+        model = model_of(records.get(tx, models, caller.tenant, model_id))
+    caller.resources.broker.ring(ticket.kind, model_id, ticket.queue)
+    return model
+
+
+def read(caller: Caller, model_id: str) -> Model:
+    """Return a model; raises NotFound."""
+    with caller.resources.database.reading() as tx:
+        return model_of(records.get(tx, models, caller.tenant, model_id))
+
+
+def page(caller: Caller, cursor: records.Cursor) -> Page[Model]:
+    """Return one page of the tenant's models, newest first."""
+    with caller.resources.database.reading() as tx:
+        rows = records.page(tx, models, caller.tenant, cursor)
+    shown = [model_of(row) for row in rows[: cursor.limit]]
+    return Page[Model](items=shown, next=shown[-1].id if len(rows) > cursor.limit else None)
+
+
+def remove(caller: Caller, model_id: str) -> None:
+    """Delete a model; raises Conflict while a job or benchmark that has not ended uses it."""
+    with caller.resources.database.transaction() as tx:
+        records.get(tx, models, caller.tenant, model_id)
+        for row in (*records.alive(tx, jobs, caller.tenant), *records.alive(tx, benchmarks, caller.tenant)):
+            if model_id in set(_models_of(row)):
+                msg = f"{row['id']} uses the model and has not ended. Cancel it, or wait for its end."
+                raise Conflict(msg)
+        records.remove(tx, models, model_id)
+
+
+def model_of(row: records.Record) -> Model:
+    """Return the contract of a row."""
+    return Model(
+        id=row["id"],
+        **row["document"],
+        state=check_state(row["state"]),
+        sha256=row["sha256"],
+        created_at=timestamp(row["created_at"]),
+        summary=row["summary"],
+        error=row["error"],
+    )
+
+
+def check_state(state: str) -> CheckState:
+    """Return what the state of the checking work says about the upload."""
+    if not JobState(state).final:
+        return CheckState.CHECKING
+    return CheckState.READY if state == JobState.SUCCEEDED else CheckState.REJECTED
+
+
+def _models_of(row: records.Record) -> Iterator[str | None]:
+    document = row["document"]
+    yield document.get("model") or document.get("against")
+    for step in document.get("recipe", {}).get("steps", []):
+        yield step.get("teacher")
