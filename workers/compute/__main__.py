@@ -43,7 +43,7 @@ def perform(scratch: Path, channel: Channel) -> Done | Failed:
     except ValidationError:
         traceback.print_exc()
         return Failed(problem=problem_of(BadInput("The order, or a figure in its result, is not valid.")))
-    except Exception:  # the last line of defence: whatever a library raises must become one message
+    except Exception:  # noqa: BLE001  # the last line of defence: whatever a library raises must become one message
         traceback.print_exc()
         return Failed(problem=problem_of(ServiceFault("An unexpected error ended the work; the log has its trace.")))
     return done

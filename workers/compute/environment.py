@@ -1,4 +1,4 @@
-"""Where figures were taken: versions, processor, the flags that decide int8 speed. Starts no process, asks no network."""
+"""Where figures were taken: versions, processor, the flags that decide int8 speed. Starts no process."""
 
 import platform
 from importlib import metadata

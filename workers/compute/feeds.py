@@ -1,5 +1,7 @@
 """What a timed model is fed: real rows where there are any, else made-up valid ones."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,17 @@ def feeds_for(signature: Signature, batch_size: int, samples: Samples | None, se
         return [dict(samples.take(part).inputs) for part in np.split(rows, FEEDS)]
     generator = np.random.default_rng(seed)
     return [{spec.name: _made_up(spec, size, generator) for spec in signature.inputs} for _ in range(FEEDS)]
+
+
+def free_sizes(inputs: Sequence[TensorSpec], samples: Samples | None) -> dict[str, int]:
+    """Return the length of each named free axis but the batch: as in the data, else as made-up rows have it."""
+    sizes: dict[str, int] = {}
+    for spec in inputs:
+        shape = None if samples is None else samples.inputs[spec.name].shape
+        for place, axis in enumerate(spec.shape):
+            if place and isinstance(axis, str):
+                sizes[axis] = _length(spec, place, 1) if shape is None else shape[place]
+    return sizes
 
 
 def _made_up(spec: TensorSpec, size: int, generator: np.random.Generator) -> NDArray[np.generic]:

@@ -14,7 +14,7 @@ RowFigure = Callable[[Float, Float], float]
 
 
 def _one_hot(members: Array, classes: Array) -> Float:
-    return (members[:, None] == classes[None]).astype(np.float64)
+    return np.asarray(members[:, None] == classes[None], np.float64)
 
 
 def macro_f1(labels: Array, decided: Array, counts: Float) -> Float:

@@ -89,7 +89,7 @@ class Judge:
             return (flat > self.threshold).astype(np.int64)
         if flat.shape[1] == 1:
             return (flat[:, 0] > self.threshold).astype(np.int64)
-        return flat.argmax(axis=1).astype(np.int64)
+        return np.asarray(flat.argmax(axis=1), np.int64)
 
     def right(self, decided: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each row was decided as its labels say, all of them for multilabel."""

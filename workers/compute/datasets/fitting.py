@@ -1,4 +1,4 @@
-"""Fit columns to a model's inputs: by name, by request, as text, or as one table of features. Checks types and shapes."""
+"""Fit columns to a model's inputs: by name, as text, or as one table of features. Checks types and shapes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ OLDEST_OPSET, NEWEST_OPSET = 7, 25
 STANDARD = ("", "ai.onnx")
 # ONNX Runtime's own operators that its optimiser and quantiser write, and that need no file, library or device.
 CONTRIB = frozenset(
-    {  # fmt: skip
+    {
         "Attention",
         "BiasGelu",
         "DequantizeLinear",

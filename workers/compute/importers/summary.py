@@ -6,7 +6,9 @@ from pathlib import Path
 import onnx
 
 from app.contracts.model import ModelSummary, TensorSpec
+from workers.compute.feeds import free_sizes
 from workers.compute.files import sha256_of, zstd_bytes_of
+from workers.compute.graph.costs import cost
 from workers.compute.graph.model import load
 from workers.compute.importers.operators import opset_of
 from workers.compute.wording import shown
@@ -14,13 +16,14 @@ from workers.compute.wording import shown
 
 def summarize(path: Path, proto: onnx.ModelProto, *, classes: list[str], has_tokenizer: bool) -> ModelSummary:
     """Return what the file at `path`, parsed as `proto`, holds."""
-    model = load(path)
     weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [spec_of(value) for value in proto.graph.input if value.name not in weights]
+    found = cost(load(path), free_sizes(inputs, None))
     return ModelSummary(
-        inputs=[spec_of(value) for value in proto.graph.input if value.name not in weights],
+        inputs=inputs,
         outputs=[spec_of(value) for value in proto.graph.output],
-        parameters=sum(model.read(name).size for name in model.weights()),
-        macs=None,
+        parameters=found.parameters,
+        macs=found.macs,
         opset=opset_of(proto),
         operators=dict(sorted(Counter(shown(node.op_type) for node in proto.graph.node).items())),
         onnx_bytes=path.stat().st_size,

@@ -1,0 +1,116 @@
+"""What stays fixed while a recipe runs: the order, the upload, the data, the judge. Knows no technique."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from app.contracts.report import Measurement
+from app.contracts.tasks import CompressOrder
+from app.errors import BadInput, TechniqueNotApplicable
+from workers.compute.datasets.fitting import Target
+from workers.compute.datasets.loading import load_dataset
+from workers.compute.datasets.samples import Dataset
+from workers.compute.evaluation import predict
+from workers.compute.feeds import free_sizes
+from workers.compute.graph.model import Model, load
+from workers.compute.measuring import Original, open_original, sized
+from workers.compute.scoring import Judge
+from workers.compute.stages import Route
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The surroundings of a recipe. `judge` and `baseline.quality` speak of validation rows; None without data."""
+
+    order: CompressOrder
+    scratch: Path
+    route: Route
+    original: Original
+    source: Model
+    teachers: dict[str, Model]
+    dataset: Dataset | None
+    judge: Judge | None
+    baseline: Measurement
+    sizes: dict[str, int]
+    device: str
+
+
+def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
+    """Load everything and measure the upload on validation rows.
+
+    Raises what importers and readers raise; TechniqueNotApplicable and BadInput for recipes that need other data.
+    """
+    torch.set_num_threads(order.threads)
+    _refuse_missing_data(order)
+    path = scratch / order.model.path
+    original = open_original(path, order.threads)
+    dataset = _dataset(order, scratch, original)
+    source = load(path)
+    sizes = free_sizes(original.signature.inputs, dataset.train if dataset else None)
+    route.tell(0.5, None)
+    judge = _judge(order, original, dataset)
+    baseline = sized(source, path, sizes)
+    if judge is not None:
+        baseline = baseline.model_copy(update={"quality": judge.quality(judge.original)})
+        _refuse_unmeasured_guard(order, baseline)
+    return Bench(
+        order=order,
+        scratch=scratch,
+        route=route,
+        original=original,
+        source=source,
+        teachers={name: load(scratch / teacher.path) for name, teacher in order.teachers.items()},
+        dataset=dataset,
+        judge=judge,
+        baseline=baseline,
+        sizes=sizes,
+        device=_device(order.device),
+    )
+
+
+def _refuse_missing_data(order: CompressOrder) -> None:
+    for index, step in enumerate(order.recipe.steps):
+        at = f"/recipe/steps/{index}"
+        if step.needs_data and order.dataset is None:
+            why = f"{step.technique} needs a data set."
+            raise TechniqueNotApplicable(why, errors=[(at, why)])
+        if step.needs_labels and order.task == "match":
+            why = f"{step.technique} needs labels, and task match has none; use distill with alpha 0."
+            raise TechniqueNotApplicable(why, errors=[(at, why)])
+    if order.guard is not None and order.dataset is None:
+        why = "A guard needs a data set to be measured on."
+        raise BadInput(why, errors=[("/guard", why)])
+
+
+def _refuse_unmeasured_guard(order: CompressOrder, baseline: Measurement) -> None:
+    known = baseline.quality.scores if baseline.quality else {}
+    if order.guard is not None and order.guard.metric not in known:
+        why = f"Task {order.task} does not measure {order.guard.metric}; it measures {', '.join(known)}."
+        raise BadInput(why, errors=[("/guard/metric", why)])
+
+
+def _dataset(order: CompressOrder, scratch: Path, original: Original) -> Dataset | None:
+    if order.dataset is None:
+        return None
+    tokenizer = scratch / order.model.tokenizer if order.model.tokenizer else None
+    signature = original.signature
+    target = Target(signature.inputs, signature.width, tuple(order.model.classes), tokenizer)
+    return load_dataset(order.dataset, scratch, target, order.task)
+
+
+def _judge(order: CompressOrder, original: Original, dataset: Dataset | None) -> Judge | None:
+    if dataset is None:
+        return None
+    rows = dataset.validation
+    scores = predict(original.session, rows)
+    return Judge("validation", dataset.task, rows.labels, scores, dataset.classes, order.seed)
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        why = "This worker has no CUDA device; use device auto or cpu."
+        raise BadInput(why, errors=[("/device", why)])
+    return wanted

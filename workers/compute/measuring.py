@@ -1,0 +1,71 @@
+"""Measure a model file on the same footing as the original. Knows no technique."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime as ort
+
+from app.contracts.report import Latency, Measurement, Quality
+from workers.compute.datasets.samples import Samples
+from workers.compute.evaluation import predict
+from workers.compute.feeds import feeds_for
+from workers.compute.files import zstd_bytes_of
+from workers.compute.graph.costs import cost
+from workers.compute.graph.model import Model
+from workers.compute.runtime import SessionOptions, open_session
+from workers.compute.scoring import Judge, Scores
+from workers.compute.signature import Signature, signature_of
+from workers.compute.timing import Racer, Setting, race
+
+BATCH_SIZES = (1, 8)
+
+
+@dataclass(frozen=True)
+class Original:
+    """The upload: its file, an open session, and what it takes and gives."""
+
+    path: Path
+    session: ort.InferenceSession
+    signature: Signature
+    options: SessionOptions
+
+    def races(
+        self, session: ort.InferenceSession, rows: Samples | None, seconds: float, seed: int
+    ) -> tuple[list[Latency], list[Latency]]:
+        """Time `session` against the original at batch 1 and 8, or at the batch size that the file fixes."""
+        ours: list[Latency] = []
+        theirs: list[Latency] = []
+        fixed = self.signature.fixed_batch
+        for size in [fixed] if fixed else BATCH_SIZES:
+            feeds = feeds_for(self.signature, size, rows, seed)
+            setting = Setting(size, self.options.threads, seed=seed)
+            fast, slow = race(Racer(session, feeds), Racer(self.session, feeds), setting, seconds)
+            ours.append(fast)
+            theirs.append(slow)
+        return ours, theirs
+
+
+def open_original(path: Path, threads: int) -> Original:
+    """Open the upload. Raises RuntimeRefused, ModelUnsupported."""
+    options = SessionOptions(threads=threads)
+    session = open_session(path, options)
+    return Original(path, session, signature_of(session), options)
+
+
+def sized(model: Model, path: Path, sizes: Mapping[str, int]) -> Measurement:
+    """Return what needs no run: parameters, non-zeros, MACs for one row, bytes of the file at `path`."""
+    found = cost(model, sizes)
+    return Measurement(
+        parameters=found.parameters,
+        nonzeros=found.nonzeros,
+        macs=found.macs,
+        file_bytes=path.stat().st_size,
+        zstd_bytes=zstd_bytes_of(path),
+    )
+
+
+def judged(session: ort.InferenceSession, rows: Samples, judge: Judge) -> tuple[Quality, Scores]:
+    """Return the quality on the judge's rows and the scores behind it."""
+    scores = predict(session, rows)
+    return judge.quality(scores), scores

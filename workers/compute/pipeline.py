@@ -1,0 +1,84 @@
+"""A compress order: takes a model through the steps of a recipe, guards, publishes, reports.
+
+Knows no technique by name. Validation rows steer, test rows are touched once, at the end.
+"""
+
+import time
+from pathlib import Path
+
+from app.contracts.steps.base import RetrainedSpec, StepSpec
+from app.contracts.tasks import CompressOrder, Done
+from app.errors import GuardNotMet, ModelpressError
+from app.problems import problem_of
+from workers.compute.bench import Bench, set_up
+from workers.compute.channel import Channel
+from workers.compute.failure import FailedWithReport
+from workers.compute.finishing import finish
+from workers.compute.graph.model import Model, save
+from workers.compute.stages import Route, Stage
+from workers.compute.stepping import Taken, take_step
+
+# Weights of the stages; training takes most of a job's time.
+_SET_UP, _FINISH, _TRAINING, _PLAIN = 2.0, 4.0, 20.0, 4.0
+
+
+def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
+    """Compress; leaves `out/packed.onnx` and `out/dense.onnx`.
+
+    Raises what importers, readers and techniques raise, and FailedWithReport when the guard is not met.
+    """
+    started = time.monotonic()
+    route = Route(channel, _stages(order))
+    route.enter()
+    bench = set_up(order, scratch, route)
+    model, dense = bench.source, scratch / "step-none.onnx"
+    save(model, dense)
+    steps: list[Taken] = []
+    for index in range(len(order.recipe.steps)):
+        route.enter()
+        taken = _pointed(bench, model, dense, index)
+        model, dense = taken.model, taken.dense
+        steps.append(taken)
+    route.enter()
+    refusal = _refusal(bench, steps[-1])
+    report = finish(bench, steps, started, problem_of(refusal) if refusal else None)
+    if refusal is not None:
+        raise FailedWithReport(refusal, report)
+    return Done(report=report)
+
+
+def _stages(order: CompressOrder) -> list[Stage]:
+    steps = order.recipe.steps
+    named = [Stage(f"{i}/{len(steps)} {step.technique}", _weight(step)) for i, step in enumerate(steps, 1)]
+    return [Stage("measuring the original", _SET_UP), *named, Stage("measuring the result", _FINISH)]
+
+
+def _weight(step: StepSpec) -> float:
+    trains = step.trains or (isinstance(step, RetrainedSpec) and step.epochs != 0)
+    return _TRAINING if trains else _PLAIN
+
+
+def _pointed(bench: Bench, model: Model, dense: Path, index: int) -> Taken:
+    """Take a step; an error of the technique is made to point at the step in the request."""
+    try:
+        return take_step(bench, model, dense, index)
+    except ModelpressError as error:
+        if not error.errors:
+            error.errors = ((f"/recipe/steps/{index}", error.detail),)
+        raise
+
+
+def _refusal(bench: Bench, last: Taken) -> GuardNotMet | None:
+    """Compare the guard's metric on validation rows before and after."""
+    guard = bench.order.guard
+    before, after = bench.baseline.quality, last.report.measurement.quality
+    if guard is None or before is None or after is None:
+        return None
+    old, new = before.scores[guard.metric], after.scores[guard.metric]
+    drop = old.value - new.value
+    if drop <= guard.max_drop:
+        return None
+    return GuardNotMet(
+        f"{guard.metric} fell by {drop:.4f} (from {old.value:.4f} to {new.value:.4f}) on {new.samples:,} validation "
+        f"rows; the guard allows {guard.max_drop:.4f}."
+    )

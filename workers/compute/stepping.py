@@ -1,0 +1,91 @@
+"""One step of a recipe: apply, check the promises, pack, measure. Knows no technique by name."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.contracts.report import Measurement, StepReport
+from app.contracts.steps.base import StepSpec
+from workers.compute import promises
+from workers.compute.bench import Bench
+from workers.compute.encodings.packer import Packed, pack
+from workers.compute.files import sha256_of
+from workers.compute.graph.model import Model, save
+from workers.compute.measuring import judged, sized
+from workers.compute.runtime import open_session
+from workers.compute.techniques import TECHNIQUES
+from workers.compute.techniques.base import Context
+
+_APPLYING = 0.9  # the share of a step's time that the technique itself takes; the rest is measuring
+_RACE_S = 0.4  # per batch size: enough to see whether a step helped; the report's figures take longer
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The model after a step, as saved dense and packed."""
+
+    model: Model
+    dense: Path
+    packed: Packed
+    file: Path
+    report: StepReport
+
+
+def take_step(bench: Bench, before: Model, previous: Path, index: int) -> Taken:
+    """Apply step `index` to `before`, whose dense file is `previous`.
+
+    Raises what the technique raises, and ServiceFault when it breaks a promise.
+    """
+    started = time.monotonic()
+    spec = bench.order.recipe.steps[index]
+    outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, index))
+    dense, file = bench.scratch / f"step-{index}.onnx", bench.scratch / f"step-{index}-packed.onnx"
+    save(outcome.model, dense)
+    constraints = promises.check(before, outcome.model, dense)
+    packed = pack(outcome.model)
+    save(packed.model, file)
+    changed = sha256_of(dense) != sha256_of(previous)
+    done = StepReport(
+        index=index,
+        technique=spec.technique,
+        options=_options(spec),
+        duration_s=time.monotonic() - started,
+        changed=changed,
+        notes=[*outcome.notes, *([] if changed else ["This step changed nothing."])],
+        curve=list(outcome.curve),
+        measurement=_measure(bench, outcome.model, file),
+        constraints=constraints,
+    )
+    return Taken(outcome.model, dense, packed, file, done)
+
+
+def _context(bench: Bench, index: int) -> Context:
+    steps = bench.order.recipe.steps
+    folder = bench.scratch / "work"
+    folder.mkdir(exist_ok=True)
+    return Context(
+        original=bench.source,
+        dataset=bench.dataset,
+        scratch=folder,
+        progress=lambda share, point: bench.route.tell(_APPLYING * share, point),
+        teachers=bench.teachers,
+        device=bench.device,
+        threads=bench.order.threads,
+        seed=bench.order.seed,
+        next_trains=index + 1 < len(steps) and steps[index + 1].trains,
+    )
+
+
+def _options(spec: StepSpec) -> dict[str, object]:
+    return spec.model_dump(mode="json", exclude={"technique"})
+
+
+def _measure(bench: Bench, model: Model, file: Path) -> Measurement:
+    bench.route.tell(_APPLYING, None)
+    session = open_session(file, bench.original.options)
+    quality = None
+    rows = bench.dataset.validation if bench.dataset else None
+    if rows is not None and bench.judge is not None:
+        quality, _ = judged(session, rows, bench.judge)
+    latency, _ = bench.original.races(session, rows, _RACE_S, bench.order.seed)
+    return sized(model, file, bench.sizes).model_copy(update={"quality": quality, "latency": latency})
