@@ -11,7 +11,7 @@ from torch import Tensor
 
 from app.errors import ModelUnsupported
 from workers.compute.autograd.dtypes import from_numpy, widen
-from workers.compute.autograd.functions import function_body
+from workers.compute.autograd.functions import default_attributes, function_body
 from workers.compute.autograd.operators import RULES
 from workers.compute.autograd.operators.base import Kernel, Node, unsupported
 from workers.compute.autograd.placement import HOST_INPUTS, move
@@ -58,6 +58,7 @@ class _Builder:
     host: set[int] = field(default_factory=set)
     outer: "_Builder | None" = None
     captured: list[ir.Value] = field(default_factory=list)
+    types: dict[int, ir.DataType] = field(default_factory=dict)
 
     def slot(self, value: ir.Value | None) -> int:
         """Return the value's slot; a value of the enclosing graph becomes a capture."""
@@ -73,6 +74,8 @@ class _Builder:
         """Give the value a new empty slot."""
         self.template.append(None)
         self.slots[value] = len(self.template) - 1
+        if value.dtype is not None:
+            self.types[self.slots[value]] = value.dtype
         return self.slots[value]
 
     def capture(self, value: ir.Value) -> int:
@@ -116,7 +119,7 @@ class _Builder:
         rule = RULES.get(node.op_type) if node.domain in _STANDARD and function is None else None
         described = self.describe(node, scope)
         if rule is None:
-            self.open_function(node, described, function)
+            self.open_function(node, described, function, scope)
             return
         inputs = tuple(self.slot(value) for value in node.inputs)
         bodies = [body for body in described.attributes.values() if isinstance(body, Subgraph)]
@@ -174,6 +177,7 @@ class _Builder:
         slot = self.fresh(node.outputs[0])
         if name == "value":
             self.template[slot] = self.tensor(attribute.as_tensor())
+            self.types[slot] = attribute.as_tensor().dtype
         elif name in {"value_float", "value_floats"}:
             self.template[slot] = torch.tensor(attribute.value, dtype=torch.float32)
         elif name in {"value_int", "value_ints"}:
@@ -193,6 +197,7 @@ class _Builder:
             attributes=self.attributes(node, scope),
             constants=tuple(self.template[slot] for slot in slots),
             present=tuple(slot != ABSENT for slot in slots),
+            types=tuple(None if value is None else self.types.get(self.slot(value), value.dtype) for value in node.inputs),
             outputs=_used_outputs(node),
             precision=self.target.precision,
             training=self.target.training,
@@ -202,8 +207,8 @@ class _Builder:
         """Return the attributes as plain values, tensors as tensors, graphs compiled."""
         plain: dict[str, Any] = {}
         for name, given in node.attributes.items():
-            if given.is_ref() and given.ref_attr_name not in scope.bound:
-                continue  # an optional attribute that the caller did not set
+            if not _is_set(given, scope):
+                continue
             attribute = resolve(given, scope.bound)
             if attribute.type == ir.AttributeType.TENSOR:
                 plain[name] = self.tensor(attribute.as_tensor())
@@ -224,18 +229,18 @@ class _Builder:
         steps = with_releases(prune(inner.steps, outputs), outputs)
         return Subgraph(steps, tuple(inner.template), inputs, outputs, inner.captured, [inner.slots[v] for v in inner.captured])
 
-    def open_function(self, node: ir.Node, described: Node, function: ir.Function | None) -> None:
+    def open_function(self, node: ir.Node, described: Node, function: ir.Function | None, scope: _Scope) -> None:
         """Lower the body of a function: the model's own, or the standard's for an operator without a rule."""
-        body = function or function_body(node, described)
+        set_here = {name: resolve(attr, scope.bound) for name, attr in node.attributes.items() if _is_set(attr, scope)}
+        body = function or function_body(node, described, set_here)
         if body is None:
             raise unsupported(described)
-        if function is None:
-            body = body.clone()
         given = [*(self.slot(value) for value in node.inputs), *([ABSENT] * len(body.inputs))]
         # A body may be opened many times: its values get new slots each time.
         for value, slot in zip(body.inputs, given, strict=False):
             self.slots[value] = slot
-        bound = {**{name: attr for name, attr in body.attributes.items() if not attr.is_ref()}, **node.attributes}
+        own = {name: attribute for name, attribute in body.attributes.items() if attribute.value is not None}
+        bound = {**default_attributes(described), **own, **set_here}
         self.lower_all(list(body), _Scope(_opsets(body.opset_imports), bound))
         for mine, inner in zip(node.outputs, body.outputs, strict=False):
             self.slots[mine] = self.slots[inner]
@@ -268,6 +273,11 @@ def _used_outputs(node: ir.Node) -> int:
     return max(used, default=0) + 1
 
 
+def _is_set(attribute: ir.Attr, scope: _Scope) -> bool:
+    """Whether an attribute has a value: one that refers to the caller's may have none."""
+    return not attribute.is_ref() or attribute.ref_attr_name in scope.bound
+
+
 def _opsets(imports: Mapping[str, int]) -> dict[str, int]:
     return {("" if domain in _STANDARD else domain): version for domain, version in imports.items()}
 
@@ -288,7 +298,8 @@ def build(model: ir.Model, target: Target, capture: Collection[str] = ()) -> Pla
         if value not in builder.slots:
             builder.place_initializer(value)
     builder.lower_all(list(graph), _Scope(_opsets(graph.opset_imports), {}))
-    names = {value.name: slot for value, slot in builder.slots.items() if value.name and value.graph in {graph, None}}
+    named = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    names = {value.name: builder.slots[value] for value in named if value.name}
     outputs = tuple(value.name or "" for value in graph.outputs)
     wanted = {names[name] for name in (*outputs, *capture)}
     steps = prune(builder.steps, wanted)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from workers.compute.autograd.operators import (
     activations,
+    control,
     convolution,
     elementwise,
     generation,
@@ -12,13 +13,17 @@ from workers.compute.autograd.operators import (
     linear,
     normalization,
     pooling,
+    quantization,
+    recurrent,
     reductions,
+    resizing,
     shapes,
 )
 from workers.compute.autograd.operators.base import Rule
 
 _FAMILIES = (
     activations,
+    control,
     convolution,
     elementwise,
     generation,
@@ -26,7 +31,10 @@ _FAMILIES = (
     linear,
     normalization,
     pooling,
+    quantization,
+    recurrent,
     reductions,
+    resizing,
     shapes,
 )
 

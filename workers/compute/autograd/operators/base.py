@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import onnx_ir as ir
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Node:
-    """One node at build time: attributes as plain values, which inputs are there, and the inputs that are constant.
+    """One node at build time: attributes as plain values, which inputs are there, their types and constant values.
 
     `precision` is the type that narrower floating types are computed in; `training()` tells the executor's mode.
     """
@@ -36,6 +37,7 @@ class Node:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     constants: tuple[Tensor | None, ...] = ()
     present: tuple[bool, ...] = ()
+    types: tuple[ir.DataType | None, ...] = ()
     outputs: int = 1
     precision: torch.dtype = torch.float32
     training: Callable[[], bool] = bool
@@ -83,7 +85,7 @@ def plain(kernel: Kernel) -> Rule:
 
 def axes_of(given: Tensor | None, fixed: list[int] | None) -> list[int] | None:
     """Return the axes from the input (newer opsets) or from the attribute (older ones)."""
-    return fixed if given is None else [int(axis) for axis in given.tolist()]
+    return fixed if given is None else [int(axis) for axis in given.reshape(-1).tolist()]
 
 
 def scalar(tensor: Tensor) -> Any:  # noqa: ANN401 - a Python int, float or bool

@@ -49,16 +49,23 @@ def _extreme(function: Callable[..., Tensor], worst: float) -> Reduction:
         if x.numel():
             return function(x, axes, keep)
         shape = list(torch.sum(x, axes, keep).shape)
-        fill = worst if x.is_floating_point() else (torch.iinfo(x.dtype).min if worst < 0 else torch.iinfo(x.dtype).max)
-        return torch.full(shape, fill, dtype=x.dtype, device=x.device)
+        return torch.full(shape, _worst(x.dtype, worst), dtype=x.dtype, device=x.device)
 
     return run
 
 
+def _worst(kind: torch.dtype, worst: float) -> float:
+    if kind.is_floating_point:
+        return worst
+    if kind == torch.bool:
+        return worst > 0
+    return torch.iinfo(kind).min if worst < 0 else torch.iinfo(kind).max
+
+
 def _norm(x: Tensor, axes: list[int], keep: bool) -> Tensor:  # noqa: FBT001 - PyTorch's own signature
-    return torch.sqrt(torch.sum(x.double().square(), axes, keep)).to(x.dtype) if not x.is_floating_point() else (
-        torch.linalg.vector_norm(x, 2, axes, keep)
-    )
+    if x.is_floating_point():
+        return torch.linalg.vector_norm(x, 2, axes, keep)
+    return torch.sqrt(torch.sum(x.double().square(), axes, keep)).to(x.dtype)
 
 
 def _log_sum_exp(x: Tensor, axes: list[int], keep: bool) -> Tensor:  # noqa: FBT001 - PyTorch's own signature

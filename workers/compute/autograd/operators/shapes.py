@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
 from workers.compute.autograd.operators.base import Kernel, Node, Rule, axes_of, plain, scalar
-from workers.compute.autograd.operators.casting import cast, cast_like
+from workers.compute.autograd.operators.casting import bit_cast, cast, cast_like
 
 
 def _reshape(node: Node) -> Kernel:
@@ -192,6 +192,7 @@ def _center_crop_pad(node: Node) -> Kernel:
 
 
 RULES: dict[str, Rule] = {
+    "BitCast": bit_cast,
     "Cast": cast,
     "CastLike": cast_like,
     "CenterCropPad": _center_crop_pad,

@@ -1,0 +1,99 @@
+"""Control flow: If, Loop and Scan over compiled bodies. Trip counts and conditions are read on the host."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from workers.compute.autograd.operators.base import Body, Kernel, Node, Rule, scalar
+
+
+def _if(node: Node) -> Kernel:
+    then_body: Body = node.attributes["then_branch"]
+    else_body: Body = node.attributes["else_branch"]
+
+    def run(condition: Tensor, *captured: Tensor | None) -> tuple[Tensor, ...]:
+        body = then_body if bool(scalar(condition)) else else_body
+        given = (condition, *captured)
+        return body((), given[body.captures])
+
+    return run
+
+
+def _loop(node: Node) -> Kernel:
+    body: Body = node.attributes["body"]
+
+    def run(limit: Tensor | None, condition: Tensor | None, *rest: Tensor | None) -> tuple[Tensor, ...]:
+        given = (limit, condition, *rest)
+        captured, carried = given[body.captures], list(given[2 : body.captures.start])
+        trips = None if limit is None else int(scalar(limit))
+        keeps, scanned, at = condition is None or bool(scalar(condition)), [], 0
+        count = len(carried)
+        while keeps and (trips is None or at < trips):
+            going, *results = body((torch.tensor(at), torch.tensor(keeps), *carried), captured)
+            carried, keeps, at = list(results[:count]), bool(scalar(going)), at + 1
+            scanned.append(results[count:])
+        stacked = [torch.stack(parts) for parts in zip(*scanned, strict=True)]
+        return (*carried, *stacked)  # type: ignore[arg-type] # states are there: the standard allows no absent one
+
+    return run
+
+
+def _directions(node: Node, name: str, count: int) -> list[int]:
+    return node.integers(name) or [0] * count
+
+
+def _scan(node: Node) -> Kernel:
+    body: Body = node.attributes["body"]
+    scans = node.integer("num_scan_inputs")
+    old = node.opset < 9  # noqa: PLR2004 - opset 8 scanned batches and had lengths as its first input
+
+    def once(states: list[Tensor], inputs: list[Tensor], captured: tuple[Tensor | None, ...]) -> list[Tensor]:
+        in_axes = _directions(node, "scan_input_axes", scans)
+        in_back = _directions(node, "directions" if old else "scan_input_directions", scans)
+        sequences = [
+            list(x.unbind(axis))[:: -1 if back else 1] for x, axis, back in zip(inputs, in_axes, in_back, strict=True)
+        ]
+        count, gathered = len(states), []
+        for rows in zip(*sequences, strict=True):
+            results = body((*states, *rows), captured)
+            states = list(results[:count])
+            gathered.append(results[count:])
+        columns = list(zip(*gathered, strict=True))
+        axes = _directions(node, "scan_output_axes", len(columns))
+        back = _directions(node, "scan_output_directions", len(columns))
+        stacked = [
+            torch.stack(parts[:: -1 if flip else 1], axis) for parts, axis, flip in zip(columns, axes, back, strict=True)
+        ]
+        return [*states, *stacked]
+
+    return _batched(once, body, scans) if old else _unbatched(once, body, scans)
+
+
+Once = Callable[[list[Tensor], list[Tensor], tuple[Tensor | None, ...]], list[Tensor]]
+
+
+def _unbatched(once: Once, body: Body, scans: int) -> Kernel:
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        own = list(given[: body.captures.start])
+        split = len(own) - scans
+        return tuple(once(own[:split], own[split:], given[body.captures]))
+
+    return run
+
+
+def _batched(once: Once, body: Body, scans: int) -> Kernel:
+    def run(lengths: Tensor | None, *rest: Tensor) -> tuple[Tensor, ...]:
+        given = (lengths, *rest)
+        own = list(rest[: body.captures.start - 1])
+        split, results = len(own) - scans, []
+        for row in range(own[-1].shape[0]):
+            length = own[-1].shape[1] if lengths is None else int(lengths[row])
+            states, inputs = [x[row] for x in own[:split]], [x[row][:length] for x in own[split:]]
+            results.append(once(states, inputs, given[body.captures]))
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+
+    return run
+
+
+RULES: dict[str, Rule] = {"If": _if, "Loop": _loop, "Scan": _scan}
