@@ -4,9 +4,8 @@ ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# Behind a mirror: put all wheels into wheels/ and build with
+# Behind a mirror put all wheels into wheels/ and build with
 #   --build-arg PIP_FLAGS="--no-index --find-links=/src/wheels" --build-arg TORCH_FLAGS=""
-ARG PIP_FLAGS=""
 WORKDIR /src
 # pip lives in a virtual environment of its own and installs into another one that has none.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/modelpress
@@ -16,11 +15,13 @@ COPY pyproject.toml constraints.txt /src/
 RUN touch README.md LICENSE
 
 FROM build AS build-gateway
+ARG PIP_FLAGS=""
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} -c constraints.txt ".[gateway]"
 COPY . /src
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall .
 
 FROM build AS build-worker
+ARG PIP_FLAGS=""
 # CPU by default. For NVIDIA GPUs name the index of your CUDA version, such as .../whl/cu130.
 ARG TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu"
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} ${TORCH_FLAGS} torch==2.13.0 \
