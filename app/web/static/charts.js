@@ -1,0 +1,54 @@
+// Line and bar charts as SVG; colours and type come from style.css.
+
+import { h, s } from "/static/dom.js";
+
+const WIDTH = 480;
+const short = (value) => String(Number(value.toPrecision(3)));
+
+// `series`: [{name, mark: "a" | "b", points: [[x, y], …]}]
+export function lineChart(place, series, label) {
+  const shown = series.filter(({ points }) => points.length);
+  if (!shown.length) {
+    place.replaceChildren(h("p", { class: "quiet" }, "Nothing measured yet."));
+    return;
+  }
+  const all = shown.flatMap(({ points }) => points);
+  const [xs, ys] = [all.map(([x]) => x), all.map(([, y]) => y)];
+  const [left, top, right, bottom] = [52, 10, WIDTH - 8, 190];
+  const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
+  let [y0, y1] = [Math.min(...ys), Math.max(...ys)];
+  if (y0 === y1) [y0, y1] = [y0 - Math.abs(y0) * 0.05 - 1e-6, y1 + Math.abs(y1) * 0.05 + 1e-6];
+  const px = (x) => (x1 === x0 ? (left + right) / 2 : left + ((x - x0) / (x1 - x0)) * (right - left));
+  const py = (y) => bottom - ((y - y0) / (y1 - y0)) * (bottom - top);
+  const ticks = [y0, (y0 + y1) / 2, y1].map((y) => [
+    s("line", { class: "axis", x1: left, x2: right, y1: py(y), y2: py(y) }), s("text", { x: left - 6, y: py(y) + 4, "text-anchor": "end" }, short(y))]);
+  const curves = shown.map(({ mark, points }) => [
+    s("polyline", { class: mark, points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }),
+    points.length < 40 ? points.map(([x, y]) => s("circle", { class: mark, cx: px(x), cy: py(y), r: 2.5 })) : []]);
+  const last = shown.map(({ name, points }) => `${name} ${short(points.at(-1)[1])}`).join(", ");
+  place.replaceChildren(
+    h("p", { class: "legend" }, shown.map(({ name, mark, points }) => h("span", { class: mark }, `${name} ${short(points.at(-1)[1])}`))),
+    s("svg", { viewBox: `0 0 ${WIDTH} 212`, role: "img", "aria-label": `${label}: now ${last}` }, ticks.flat(), curves.flat(3),
+      s("text", { x: right, y: 208, "text-anchor": "end" }, "training steps →")));
+}
+
+// `rows`: [{name, before, after, format}]; each row is scaled to its own larger value.
+export function pairBars(place, rows, label) {
+  if (!rows.length) {
+    place.replaceChildren(h("p", { class: "quiet" }, "Not measured."));
+    return;
+  }
+  const [left, right, height] = [4, WIDTH - 96, 62];
+  const bar = (mark, value, largest, y, text) => [
+    s("rect", { class: mark, x: left, y, rx: 3, height: 15, width: Math.max(2, (value / largest) * (right - left)) }),
+    s("text", { class: mark === "after" ? "strong" : null, x: left + Math.max(2, (value / largest) * (right - left)) + 6, y: y + 12 }, text)];
+  const drawn = rows.map(({ name, before, after, format }, index) => {
+    const [y, largest] = [index * height, Math.max(before, after, Number.MIN_VALUE)];
+    const ratio = after > 0 ? ` (${short(before / after)}×)` : "";
+    return [s("text", { class: "strong", x: left, y: y + 13 }, name), bar("before", before, largest, y + 19, format(before)),
+      bar("after", after, largest, y + 37, format(after) + ratio)];
+  });
+  const spoken = rows.map(({ name, before, after, format }) => `${name} ${format(before)} before, ${format(after)} after`).join("; ");
+  place.replaceChildren(h("p", { class: "legend" }, h("span", { class: "before" }, "before"), h("span", {}, "after")),
+    s("svg", { viewBox: `0 0 ${WIDTH} ${rows.length * height}`, role: "img", "aria-label": `${label}: ${spoken}` }, drawn.flat(3)));
+}
