@@ -5,6 +5,7 @@ from pathlib import Path
 
 from app.contracts.tasks import CheckModelOrder, Done
 from workers.compute.channel import Channel
+from workers.compute.importers.huggingface.importing import import_folder
 from workers.compute.importers.onnx_file import admit
 from workers.compute.importers.summary import summarize
 from workers.compute.runtime import SessionOptions, open_session
@@ -17,7 +18,7 @@ def run(order: CheckModelOrder, scratch: Path, channel: Channel) -> Done:
     classes: list[str] = []
     channel.progress("reading", 0.0)
     if order.format == "huggingface":
-        classes = _import_folder(uploaded, out)
+        classes = import_folder(uploaded, out)
     else:
         shutil.copyfile(uploaded, model)
     proto = admit(model)
@@ -25,7 +26,3 @@ def run(order: CheckModelOrder, scratch: Path, channel: Channel) -> Done:
     open_session(model, SessionOptions(threads=order.threads, basic=True))
     has_tokenizer = (out / "tokenizer.json").exists()
     return Done(model=summarize(model, proto, classes=classes, has_tokenizer=has_tokenizer))
-
-
-def _import_folder(archive: Path, out: Path) -> list[str]:
-    raise NotImplementedError
