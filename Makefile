@@ -27,7 +27,7 @@ export HELM_CACHE_HOME := $(CURDIR)/.cache/helm/cache
 export HELM_CONFIG_HOME := $(CURDIR)/.cache/helm/config
 export HELM_DATA_HOME := $(CURDIR)/.cache/helm/data
 
-.PHONY: help install demo demo-text test check check-python check-kubernetes check-docker check-compose \
+.PHONY: help install demo demo-text demo-stop test check check-python check-kubernetes check-docker check-compose \
 	bench soak format docs clean distclean
 
 help: ## explain the targets
@@ -46,12 +46,20 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## compress a small image model on this machine and print the before/after table
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
-demo-text: install ## compress a real text classifier over REST alone
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/spam.sh
+demo-text: install ## compress a real text classifier over REST alone (about 40 minutes on 2 cores)
+	$(BIN)/python -c 'from examples.demo import start_stack; start_stack()'
+	bash examples/spam.sh
+
+demo-stop: ## end the service that a demo left running
+	@pid=$$(cat var/demo/up.pid 2>/dev/null || true); \
+	if [[ -n "$$pid" ]] && grep -qs 'modelpress' "/proc/$$pid/cmdline"; then \
+		kill -TERM "$$pid"; while [[ -e "/proc/$$pid" ]]; do sleep 0.2; done; echo "stopped"; \
+	else echo "no demo is running"; fi; rm -f var/demo/up.pid
 
 test: install ## run the test suite (PYTEST_ARGS="tests/app -x" narrows it)
+	@test -x $(TOOLS)/helm || $(BIN)/python tools/fetch_kubectl.py $(TOOLS) || echo "no helm: the chart's tests are skipped"
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: check-python check-kubernetes check-docker check-compose ## run every static check

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,6 +26,7 @@ MEANINGS = {
     "port": "port of the gateway",
     "api_keys": "tenant names by API key, a JSON object",
     "allow_private_urls": "let webhooks reach loopback and private addresses (tests and closed networks)",
+    "webhook_secret": "signs the webhooks of jobs that no trigger started; empty: unsigned",
     "log_level": "lowest level that is logged",
     "max_upload_bytes": "largest upload, bytes",
     "max_model_bytes": "largest model that is opened, bytes",
@@ -36,6 +37,9 @@ MEANINGS = {
     "sweep_every_s": "pause between two rounds of the sweeper, seconds",
     "ring_again_s": "a queued job is announced again after this, seconds",
     "kill_grace_s": "from asking the compute child to stop to killing it, seconds",
+    "drain_s": "a worker told to stop lets its job run on this long before it hands it back, seconds",
+    "outage_s": "a worker keeps its result this long while database or blob store are away, seconds",
+    "child_file_bytes": "largest file that a compute child may write, bytes",
     "child_memory_bytes": "address space of the compute child, bytes",
     "check_seconds": "longest examination of an upload, seconds",
     "threads": "threads of one compute child",
@@ -59,7 +63,7 @@ def variables() -> dict[str, str]:
 
 def default(field: FieldInfo) -> str:
     """Return the default as one writes it in the environment."""
-    value = field.default
+    value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
     if value is None or value == "":
         return ""
     if isinstance(value, bool | dict):
