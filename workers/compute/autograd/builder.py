@@ -19,7 +19,9 @@ from workers.compute.autograd.plan import ABSENT, Plan, Step, prune, run, with_r
 
 _STANDARD = frozenset({"", "ai.onnx"})
 # Their outputs are not a function of their inputs.
-_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 _HOST = torch.device("cpu")
 _NESTED = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
@@ -142,7 +144,7 @@ class _Builder:
         if foldable and all(slot == ABSENT or self.template[slot] is not None for slot in step.inputs):
             self.fold(step)
             return
-        self.steps.append(self.placed(step))
+        self.steps.append(step)
 
     def is_stateful(self, step: Step) -> bool:
         """Whether the step reads running statistics, which training changes."""
@@ -197,7 +199,9 @@ class _Builder:
             attributes=self.attributes(node, scope),
             constants=tuple(self.template[slot] for slot in slots),
             present=tuple(slot != ABSENT for slot in slots),
-            types=tuple(None if value is None else self.types.get(self.slot(value), value.dtype) for value in node.inputs),
+            types=tuple(
+                None if value is None else self.types.get(self.slot(value), value.dtype) for value in node.inputs
+            ),
             outputs=_used_outputs(node),
             precision=self.target.precision,
             training=self.target.training,
@@ -226,8 +230,10 @@ class _Builder:
             inner.place_initializer(value)
         inner.lower_all(list(graph), scope)
         outputs = [inner.slot(value) for value in graph.outputs]
-        steps = with_releases(prune(inner.steps, outputs), outputs)
-        return Subgraph(steps, tuple(inner.template), inputs, outputs, inner.captured, [inner.slots[v] for v in inner.captured])
+        steps = with_releases([inner.placed(step) for step in prune(inner.steps, outputs)], outputs)
+        return Subgraph(
+            steps, tuple(inner.template), inputs, outputs, inner.captured, [inner.slots[v] for v in inner.captured]
+        )
 
     def open_function(self, node: ir.Node, described: Node, function: ir.Function | None, scope: _Scope) -> None:
         """Lower the body of a function: the model's own, or the standard's for an operator without a rule."""
@@ -305,6 +311,7 @@ def build(model: ir.Model, target: Target, capture: Collection[str] = ()) -> Pla
     steps = prune(builder.steps, wanted)
     for fuse in target.fusions:
         steps = prune(fuse(steps, builder.template, wanted), wanted)
+    steps = [builder.placed(step) for step in steps]
     read = wanted.union(*(step.inputs for step in steps))
     template = tuple(tensor if slot in read else None for slot, tensor in enumerate(builder.template))
     weights = {name: names[name] for name in target.weights}

@@ -129,7 +129,9 @@ class Executor(nn.Module):
 
 def _statistics_of(model: Model) -> tuple[str, ...]:
     """Return the initializers that are running statistics of a batch normalization."""
-    return tuple(name for name, value in model.weights().items() if _positions(value, "BatchNormalization", _STATISTICS))
+    return tuple(
+        name for name, value in model.weights().items() if _positions(value, "BatchNormalization", _STATISTICS)
+    )
 
 
 def _positions(value: ir.Value, op_type: str, positions: Collection[int]) -> bool:

@@ -71,7 +71,9 @@ def _named(attribute: ir.Attr, name: str) -> ir.Attr:
 
 def _input_types(node: ir.Node, described: Node, schema: defs.OpSchema) -> list[bytes]:
     """Return each input's type; one that the graph does not tell takes its kin's, else the usual one for its place."""
-    kin = {formal.type_str: kind for formal, kind in zip(schema.inputs, described.types, strict=False) if kind is not None}
+    kin = {
+        formal.type_str: kind for formal, kind in zip(schema.inputs, described.types, strict=False) if kind is not None
+    }
     found = []
     for at, kind in enumerate(described.types):
         formal = schema.inputs[min(at, len(schema.inputs) - 1)]

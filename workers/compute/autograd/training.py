@@ -96,9 +96,7 @@ def _repeatable(settings: Fit) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = before[1]
 
 
-def _session(
-    model: Model, dataset: Dataset, settings: Fit, teacher: Model | None, progress: Progress
-) -> "_Session":
+def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | None, progress: Progress) -> "_Session":
     executor = Executor(model, device=settings.device)
     objective = _objective(model, dataset, settings, teacher)
     targets, validation_targets = None, None

@@ -39,4 +39,6 @@ _FAMILIES = (
 )
 
 # By operator name in the standard domain.
-RULES: Mapping[str, Rule] = MappingProxyType({name: rule for family in _FAMILIES for name, rule in family.RULES.items()})
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
+)

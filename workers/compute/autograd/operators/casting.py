@@ -33,7 +33,9 @@ def _to_float8(x: Tensor, kind: ir.DataType, *, saturate: bool) -> Tensor:
     # Half a step above the largest number still rounds down to it.
     step = largest - float(torch.tensor([largest]).to(target).view(torch.uint8).sub(1).view(target).float())
     beyond = wide.abs() >= largest + step / 2
-    return torch.where(beyond | torch.isinf(wide), torch.copysign(torch.full_like(wide, outside), wide), rounded.float()).to(target)
+    return torch.where(
+        beyond | torch.isinf(wide), torch.copysign(torch.full_like(wide, outside), wide), rounded.float()
+    ).to(target)
 
 
 def to_type(x: Tensor, kind: ir.DataType, precision: torch.dtype, *, saturate: bool = True) -> Tensor:

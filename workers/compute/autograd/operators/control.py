@@ -63,7 +63,8 @@ def _scan(node: Node) -> Kernel:
         axes = _directions(node, "scan_output_axes", len(columns))
         back = _directions(node, "scan_output_directions", len(columns))
         stacked = [
-            torch.stack(parts[:: -1 if flip else 1], axis) for parts, axis, flip in zip(columns, axes, back, strict=True)
+            torch.stack(parts[:: -1 if flip else 1], axis)
+            for parts, axis, flip in zip(columns, axes, back, strict=True)
         ]
         return [*states, *stacked]
 

@@ -15,7 +15,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, gro
         x, pairs = F.pad(x, flat(pairs)), [(0, 0)] * len(pairs)
     padding = [begin for begin, _ in pairs]
     return torch.convolution(
-        x, weight, bias, window.strides, padding, window.dilations, False, [0] * len(pairs), groups  # noqa: FBT003
+        x,
+        weight,
+        bias,
+        window.strides,
+        padding,
+        window.dilations,
+        False,
+        [0] * len(pairs),
+        groups,  # noqa: FBT003
     )
 
 
@@ -53,7 +61,15 @@ def _conv_transpose(node: Node) -> Kernel:
         extra = output_padding or [0] * rank
         pairs = _transposed_pads(node, window, tuple(x.shape[2:]), extra)
         full = torch.convolution(
-            x, weight, None, window.strides, [0] * rank, window.dilations, True, [0] * rank, groups  # noqa: FBT003
+            x,
+            weight,
+            None,
+            window.strides,
+            [0] * rank,
+            window.dilations,
+            True,
+            [0] * rank,
+            groups,  # noqa: FBT003
         )
         cut = [(-begin, more - end) for (begin, end), more in zip(pairs, extra, strict=True)]
         full = F.pad(full, flat(cut)) if any(pair != (0, 0) for pair in cut) else full

@@ -46,7 +46,9 @@ def _gather_nd(node: Node) -> Kernel:
     def run(x: Tensor, indices: Tensor) -> Tensor:
         depth = indices.shape[-1]
         lead = [
-            torch.arange(x.shape[axis], device=x.device).reshape([-1 if at == axis else 1 for at in range(indices.dim() - 1)])
+            torch.arange(x.shape[axis], device=x.device).reshape(
+                [-1 if at == axis else 1 for at in range(indices.dim() - 1)]
+            )
             for axis in range(batch)
         ]
         picks = [from_front(indices[..., at], x.shape[batch + at]) for at in range(depth)]

@@ -40,9 +40,9 @@ def _batch_statistics(  # noqa: PLR0913 - the operator's own inputs and attribut
 
 def _instance_normalization(node: Node) -> Kernel:
     epsilon = node.number("epsilon", 1e-5)
-    return lambda x, scale, bias: _normalize(x, list(range(2, x.dim())), epsilon)[0] * _per_channel(
-        scale, x.dim()
-    ) + _per_channel(bias, x.dim())
+    return lambda x, scale, bias: (
+        _normalize(x, list(range(2, x.dim())), epsilon)[0] * _per_channel(scale, x.dim()) + _per_channel(bias, x.dim())
+    )
 
 
 def _normalize(x: Tensor, axes: list[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -78,11 +78,21 @@ def _column_major(places: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _window_sum(x: Tensor, window: Window, pairs: list[tuple[int, int]]) -> Tensor:
     """Sum over windows by a convolution with ones: knows dilation, which PyTorch's average pools do not."""
-    planes = F.pad(x, flat(pairs)).reshape(-1, 1, *(size + sum(pair) for size, pair in zip(x.shape[2:], pairs, strict=True)))
+    planes = F.pad(x, flat(pairs)).reshape(
+        -1, 1, *(size + sum(pair) for size, pair in zip(x.shape[2:], pairs, strict=True))
+    )
     ones = torch.ones(1, 1, *window.kernel, dtype=x.dtype, device=x.device)
     rank = len(window.kernel)
     summed = torch.convolution(
-        planes, ones, None, window.strides, [0] * rank, window.dilations, False, [0] * rank, 1  # noqa: FBT003
+        planes,
+        ones,
+        None,
+        window.strides,
+        [0] * rank,
+        window.dilations,
+        False,
+        [0] * rank,
+        1,  # noqa: FBT003
     )
     return summed.reshape(*x.shape[:2], *summed.shape[2:])
 

@@ -115,7 +115,9 @@ def _apply(x: Tensor, at: int, axis: _Axis, method: _Method) -> Tensor:
     y = torch.matmul(x.to(kind).movedim(at, -1), weights.T).movedim(-1, at)
     if method.transform == "tf_crop_and_resize":
         where = torch.from_numpy(_coordinates(axis, method.transform)).to(x.device)
-        outside = ((where < 0) | (where > axis.size - 1)).reshape([-1 if d == at % x.dim() else 1 for d in range(x.dim())])
+        outside = ((where < 0) | (where > axis.size - 1)).reshape(
+            [-1 if d == at % x.dim() else 1 for d in range(x.dim())]
+        )
         y = torch.where(outside, torch.full((), method.extrapolation, dtype=kind, device=x.device), y)
     return y.to(x.dtype)
 
@@ -147,7 +149,9 @@ def _resize(node: Node) -> Kernel:
         for place, at in enumerate(chosen):
             size, (start, end) = x.shape[at], (region[place], region[place + len(chosen)])
             if targets is not None:
-                axis = _Axis(size, int(targets[place]), factors[place] if factors else targets[place] / size, start, end)
+                axis = _Axis(
+                    size, int(targets[place]), factors[place] if factors else targets[place] / size, start, end
+                )
             else:
                 factor = (factors or [1.0] * len(chosen))[place]
                 # Scales are float32: 0.6 · 10 must not round down to 5.

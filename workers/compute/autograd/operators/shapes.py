@@ -97,7 +97,6 @@ def _tile(x: Tensor, repeats: Tensor, axis: Tensor | None = None) -> Tensor:
     return x.repeat(counts)
 
 
-
 def _pad_by_index(x: Tensor, begin: int, end: int, axis: int, mode: str) -> Tensor:
     """Pad one axis by gathering: works for any rank and any width, which F.pad does not."""
     size = x.shape[axis]
