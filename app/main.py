@@ -1,7 +1,9 @@
 """Wiring of the gateway, and `python -m app.main`. Knows what exists, and nothing of how it works."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import uvicorn
@@ -12,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app import logging
-from app.api import datasets, health, models, uploads
+from app.api import artifacts, content, datasets, events, health, jobs, models, techniques, triggers, uploads
 from app.api.access import GUARDS, KeysNeeded, refuse_open_bind
 from app.api.envelope import Envelope
 from app.api.problems import on_framework_refusal, on_refusal
@@ -22,8 +24,10 @@ from app.resources import Resources, connect
 from app.services.uploads import SenderGone
 from app.settings import Settings
 from app.stores.migrate import upgrade
+from app.web.routes import router as pages
 
 _DESCRIPTION = "Makes neural networks small and fast, and proves it: ONNX in, ONNX out."
+_THREADS = 32  # for streams; the endpoints that do not stream have the framework's own 40
 _GRACE_S = 20  # for requests in flight at a shutdown
 
 
@@ -50,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _lifespan(resources: Resources) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         if resources.settings.profile == "embedded":
             upgrade(resources.database)
         with resources:
@@ -71,10 +76,12 @@ def _nobody_there(_request: Request, _error: Exception) -> Response:
 
 def _include(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1", dependencies=GUARDS)
-    for module in (uploads, models, datasets):
+    for module in (uploads, models, datasets, techniques, jobs, events, artifacts, content, triggers):
         v1.include_router(module.router)
     app.include_router(v1)
+    app.include_router(triggers.hooks, prefix="/v1")
     app.include_router(health.router)
+    app.include_router(pages)
 
 
 def main() -> None:

@@ -12,9 +12,10 @@ from app.api import creation
 from app.api.access import CallerGiven, CursorGiven
 from app.api.problems import documented
 from app.contracts.base import Page
+from app.contracts.lineage import Lineage
 from app.contracts.model import Model, ModelCreate, ModelFormat
 from app.errors import BadInput, Conflict, FormatUnsafe, NotFound, PayloadTooLarge, QuotaExceeded, UnsupportedEncoding
-from app.services import models
+from app.services import lineage, models
 
 router = APIRouter(prefix="/models", tags=["models"])
 _REFUSALS = documented(BadInput, Conflict, FormatUnsafe, PayloadTooLarge, QuotaExceeded, UnsupportedEncoding)
@@ -45,6 +46,12 @@ def list_models(caller: CallerGiven, cursor: CursorGiven) -> Page[Model]:
 def read_model(caller: CallerGiven, model_id: str) -> Model:
     """Read a model; `summary` is there once it is ready, `error` once it is rejected."""
     return models.read(caller, model_id)
+
+
+@router.get("/{model_id}/lineage", responses=documented(NotFound))
+def read_lineage(caller: CallerGiven, model_id: str) -> Lineage:
+    """Read what became of a model: its jobs and their artifacts."""
+    return lineage.read(caller, model_id)
 
 
 @router.delete("/{model_id}", status_code=204, responses=documented(NotFound, Conflict))

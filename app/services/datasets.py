@@ -20,7 +20,7 @@ def create(caller: Caller, request: DatasetCreate) -> Dataset:
     ticket = work.Ticket(dataset_id, caller.tenant, WorkKind.CHECK_DATASET, Queue.CHECKS, check_seconds)
     with caller.resources.database.transaction() as tx:
         stored = uploads.finished(tx, caller, request.upload)
-        document = request.model_dump(mode="json", exclude={"upload", "name"})
+        document = request.model_dump(mode="json", exclude={"name"})
         document |= {"name": request.name or dataset_id, "size_bytes": stored.size_bytes}
         records.add(tx, datasets, caller.tenant, dataset_id, {"document": document, "sha256": stored.sha256})
         refuse_over_quota(tx, caller)
@@ -59,7 +59,7 @@ def dataset_of(row: records.Record) -> Dataset:
     """Return the contract of a row."""
     return Dataset(
         id=row["id"],
-        **row["document"],
+        **{name: value for name, value in row["document"].items() if name != "upload"},
         state=check_state(row["state"]),
         sha256=row["sha256"],
         created_at=timestamp(row["created_at"]),

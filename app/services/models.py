@@ -26,6 +26,7 @@ def create(caller: Caller, request: ModelCreate) -> Model:
             msg = f"Models may have up to {settings.max_model_bytes} bytes."
             raise PayloadTooLarge(msg)
         document = {
+            "upload": request.upload,
             "name": request.name or model_id,
             "format": request.format,
             "tags": request.tags,
@@ -68,7 +69,7 @@ def model_of(row: records.Record) -> Model:
     """Return the contract of a row."""
     return Model(
         id=row["id"],
-        **row["document"],
+        **{name: value for name, value in row["document"].items() if name != "upload"},
         state=check_state(row["state"]),
         sha256=row["sha256"],
         created_at=timestamp(row["created_at"]),

@@ -34,7 +34,7 @@ class RetrainedSpec(StepSpec):
         None,
         ge=0,
         le=1000,
-        description="retraining after this step; default: 1 when there is data and the next step does not train, else 0",
+        description="retraining after this step; default: 1 with data and no training step next, else 0",
     )
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of the retraining")
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")

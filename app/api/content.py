@@ -1,0 +1,112 @@
+"""`/v1/artifacts/{id}/content`: the bytes, with digest, entity tag, one range, and zstd where it was stored."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from app.api.access import CallerGiven
+from app.api.negotiation import accepts_coding, byte_range
+from app.api.problems import documented, problem_response
+from app.contracts.artifact import Variant, VariantName
+from app.errors import ArtifactCorrupt, ArtifactMissing, NotFound, RangeNotSatisfiable
+from app.services import artifacts
+from app.services.caller import Caller
+
+router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+_MEDIA_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class _Representation:
+    """The file as it is, or its zstd copy: each with its own entity tag."""
+
+    sha256: str
+    size_bytes: int
+    zstd: bool
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.sha256}-zstd"' if self.zstd else f'"{self.sha256}"'
+
+
+@router.api_route(
+    "/{artifact_id}/content",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    responses={
+        200: {"content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+        206: {"description": "the range"},
+        304: {"description": "the client has it"},
+        **documented(NotFound, RangeNotSatisfiable, ArtifactMissing, ArtifactCorrupt),
+    },
+)
+async def read_content(
+    request: Request,
+    caller: CallerGiven,
+    artifact_id: str,
+    variant: Annotated[VariantName, Query(description="packed: the file to ship; dense: plain weights")] = "packed",
+) -> Response:
+    """Download one file of an artifact. A whole plain file is verified against its digest on the way."""
+    found = await asyncio.to_thread(artifacts.variant, caller, artifact_id, variant)
+    chosen = await _representation(request, caller, found)
+    headers = _headers(artifact_id, variant, chosen)
+    if _client_has(request, chosen.etag):
+        return Response(status_code=304, headers=headers)
+    try:
+        span = byte_range(_wanted_range(request, chosen), chosen.size_bytes)
+    except RangeNotSatisfiable as error:
+        response = problem_response(error, request.state.request_id)
+        response.headers["Content-Range"] = f"bytes */{chosen.size_bytes}"
+        return response
+    start, end = span or (0, chosen.size_bytes)
+    headers["Content-Length"] = str(end - start)
+    if span:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{chosen.size_bytes}"
+    status = 206 if span else 200
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=_MEDIA_TYPE)
+    chunks: AsyncIterator[bytes] = await artifacts.opened(caller, chosen.sha256, span, zstd=chosen.zstd)
+    return StreamingResponse(chunks, status, headers, _MEDIA_TYPE)
+
+
+async def _representation(request: Request, caller: Caller, found: Variant) -> _Representation:
+    # Ranges are of the plain file: a client resumes it whatever it was sent before.
+    if "range" not in request.headers and accepts_coding(request.headers.get("accept-encoding"), "zstd"):
+        size = await asyncio.to_thread(artifacts.zstd_size, caller, found.sha256)
+        if size is not None:
+            return _Representation(found.sha256, size, zstd=True)
+    return _Representation(found.sha256, found.size_bytes, zstd=False)
+
+
+def _headers(artifact_id: str, variant: VariantName, chosen: _Representation) -> dict[str, str]:
+    suffix = "" if variant == "packed" else f"-{variant}"
+    headers = {
+        "ETag": chosen.etag,
+        "Accept-Ranges": "bytes",
+        "Vary": "Accept-Encoding, Authorization",
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Content-Disposition": f'attachment; filename="{artifact_id}{suffix}.onnx"',
+    }
+    if chosen.zstd:
+        headers["Content-Encoding"] = "zstd"
+    else:  # RFC 9530: the digest is of the representation, codings included, so it is known for the plain one
+        headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(chosen.sha256)).decode()}:"
+    return headers
+
+
+def _client_has(request: Request, etag: str) -> bool:
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in known or "*" in known
+
+
+def _wanted_range(request: Request, chosen: _Representation) -> str | None:
+    condition = request.headers.get("if-range")
+    if condition is not None and condition.strip() != chosen.etag:
+        return None
+    return request.headers.get("range")

@@ -1,0 +1,136 @@
+"""Jobs: submitted, read, listed, cancelled, followed. The row first, then the doorbell."""
+
+import hashlib
+from dataclasses import dataclass
+
+from app.contracts.base import Page, new_id
+from app.contracts.job import Event, Job, JobCreate, JobState
+from app.contracts.tasks import Queue, WorkKind
+from app.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
+from app.services.addresses import refuse_forbidden
+from app.services.caller import Caller, timestamp
+from app.services.quotas import refuse_over_quota
+from app.services.recipes import refuse_impossible
+from app.stores import records, work
+from app.stores.tables import jobs
+
+_ACCEPTED = 202
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a submission comes from: the client's idempotency key, and the trigger that made it."""
+
+    key: str | None = None
+    trigger: str | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job, and whether it was answered before under the same key."""
+
+    job: Job
+    replayed: bool = False
+
+
+def submit(caller: Caller, request: JobCreate, origin: Origin = Origin()) -> Submission:
+    """Record a job and ring for it.
+
+    With a key, the same request answers the same job and no second one; raises IdempotencyKeyReused for another
+    request, IdempotencyKeyInFlight while the first is being handled. A refused request gives its key back.
+    """
+    if origin.key is None:
+        return Submission(_record(caller, request, origin))
+    known = _reserve(caller, origin.key, request)
+    if known is not None:
+        return Submission(known, replayed=True)
+    try:
+        return Submission(_record(caller, request, origin))
+    except Exception:
+        with caller.resources.database.transaction() as tx:
+            records.free_key(tx, caller.tenant, origin.key)
+        raise
+
+
+def read(caller: Caller, job_id: str) -> Job:
+    """Return a job; raises NotFound."""
+    with caller.resources.database.reading() as tx:
+        return job_of(records.get(tx, jobs, caller.tenant, job_id))
+
+
+def page(caller: Caller, cursor: records.Cursor, state: str | None = None, model: str | None = None) -> Page[Job]:
+    """Return one page of the tenant's jobs, newest first; `state` may be several, with commas between."""
+    with caller.resources.database.reading() as tx:
+        rows = records.page(tx, jobs, caller.tenant, cursor, {"state": state, "model": model})
+    shown = [job_of(row) for row in rows[: cursor.limit]]
+    return Page[Job](items=shown, next=shown[-1].id if len(rows) > cursor.limit else None)
+
+
+def cancel(caller: Caller, job_id: str) -> Job:
+    """Ask for the job's end; raises Conflict when it has ended."""
+    with caller.resources.database.transaction() as tx:
+        records.get(tx, jobs, caller.tenant, job_id)
+        work.request_cancel(tx, job_id)
+        return job_of(records.get(tx, jobs, caller.tenant, job_id))
+
+
+def history(caller: Caller, job_id: str, after: int, limit: int) -> tuple[list[Event], bool]:
+    """Return events after number `after`, and whether the job has ended, so that no more than these will come."""
+    with caller.resources.database.reading() as tx:
+        row = records.get(tx, jobs, caller.tenant, job_id)
+        found = work.events_after(tx, job_id, after, limit)
+    ended = JobState(row["state"]).final and len(found) < limit
+    return [Event(id=event.id, at=timestamp(event.at), **event.document) for event in found], ended
+
+
+def job_of(row: records.Record) -> Job:
+    """Return the contract of a row."""
+    return Job(
+        id=row["id"],
+        **row["document"],
+        state=row["state"],
+        trigger=row["trigger_id"],
+        attempt=row["attempt"],
+        stage=row["stage"],
+        progress=row["progress"],
+        eta_s=row["eta_s"],
+        sandbox=row["sandbox"],
+        artifact=row["artifact_id"],
+        error=row["error"],
+        created_at=timestamp(row["created_at"]),
+        started_at=timestamp(row["started_at"]) if row["started_at"] else None,
+        ended_at=timestamp(row["ended_at"]) if row["ended_at"] else None,
+    )
+
+
+def _reserve(caller: Caller, key: str, request: JobCreate) -> Job | None:
+    digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    with caller.resources.database.transaction() as tx:
+        held = records.reserve_key(tx, caller.tenant, key, digest)
+    if held is None:
+        return None
+    if held["request_sha256"] != digest:
+        raise IdempotencyKeyReused
+    if held["status"] is None:
+        raise IdempotencyKeyInFlight(retry_after_s=1)
+    return Job.model_validate(held["body"])
+
+
+def _record(caller: Caller, request: JobCreate, origin: Origin) -> Job:
+    refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
+    job_id = new_id("job")
+    queue = Queue.GPU if request.device == "cuda" else Queue.CPU
+    limits = request.limits
+    ticket = work.Ticket(job_id, caller.tenant, WorkKind.COMPRESS, queue, limits.max_run_s, limits.max_queue_s)
+    columns = {"document": request.model_dump(mode="json"), "trigger_id": origin.trigger}
+    with caller.resources.database.transaction() as tx:
+        refuse_impossible(tx, caller, request)
+        refuse_over_quota(tx, caller)
+        records.add(tx, jobs, caller.tenant, job_id, columns)
+        work.enqueue(tx, ticket)
+        job = job_of(records.get(tx, jobs, caller.tenant, job_id))
+        if origin.key is not None:
+            answer = {"status": _ACCEPTED, "location": f"/v1/jobs/{job_id}", "body": job.model_dump(mode="json")}
+            records.answer_key(tx, caller.tenant, origin.key, answer)
+    caller.resources.broker.ring(ticket.kind, job_id, queue)
+    return job

@@ -1,0 +1,36 @@
+"""What became of a model."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from app.contracts.lineage import Descendant, Lineage
+from app.services.caller import Caller, timestamp
+from app.stores import records
+from app.stores.tables import jobs, models
+
+_MOST = 1_000  # jobs looked at, newest first
+
+
+def read(caller: Caller, model_id: str) -> Lineage:
+    """Return the jobs that compressed the model or learned from it; raises NotFound."""
+    with caller.resources.database.reading() as tx:
+        records.get(tx, models, caller.tenant, model_id)
+        rows = records.page(tx, jobs, caller.tenant, records.Cursor(_MOST))
+    return Lineage(model=model_id, descendants=[found for row in rows for found in _descendants(model_id, row)])
+
+
+def _descendants(model_id: str, row: records.Record) -> Iterator[Descendant]:
+    document: Mapping[str, Any] = row["document"]
+    steps = document["recipe"]["steps"]
+    is_teacher = any(step.get("teacher") == model_id for step in steps)
+    if document["model"] != model_id and not is_teacher:
+        return
+    yield Descendant(
+        job=row["id"],
+        role="compressed" if document["model"] == model_id else "teacher",
+        state=row["state"],
+        dataset=document["dataset"],
+        techniques=[step["technique"] for step in steps],
+        artifact=row["artifact_id"],
+        created_at=timestamp(row["created_at"]),
+    )

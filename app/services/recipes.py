@@ -1,0 +1,73 @@
+"""What can be said about a recipe before anything is opened: what it refers to and what it needs."""
+
+from collections.abc import Iterator
+
+from app.contracts.dataset import Dataset
+from app.contracts.job import JobCreate
+from app.contracts.model import CheckState, Model
+from app.contracts.steps.base import StepSpec
+from app.errors import BadInput, Conflict
+from app.services.caller import Caller
+from app.services.datasets import dataset_of
+from app.services.models import model_of
+from app.stores import records
+from app.stores.tables import datasets, models
+
+_CHECK_WAIT_S = 2
+Fault = tuple[str, str]
+
+
+def refuse_impossible(tx: records.Transaction, caller: Caller, request: JobCreate) -> None:
+    """Raise BadInput with a pointer to each thing that cannot work; Conflict while an input is still being checked."""
+    faults = [*_data_faults(request), *_reference_faults(tx, caller, request)]
+    if faults:
+        pointer, said = faults[0]
+        raise BadInput(f"{pointer}: {said}", errors=faults)
+
+
+def needs_data(step: StepSpec) -> bool:
+    """Return whether the step cannot be run without a data set, as its options stand."""
+    calibrates = getattr(step, "mode", None) == "static"
+    trains = (getattr(step, "epochs", None) or 0) > 0
+    return step.needs_data or calibrates or trains
+
+
+def _data_faults(request: JobCreate) -> Iterator[Fault]:
+    if request.dataset is None:
+        for index, step in enumerate(request.recipe.steps):
+            if needs_data(step):
+                yield "/dataset", f"step {index} ({step.technique}) needs a data set"
+        if request.guard is not None:
+            yield "/guard", "a guard is measured on validation rows, so it needs a data set"
+    if request.task == "match":
+        for index, step in enumerate(request.recipe.steps):
+            if step.needs_labels:
+                yield f"/recipe/steps/{index}", f"{step.technique} needs labels, and the task `match` has none"
+
+
+def _reference_faults(tx: records.Transaction, caller: Caller, request: JobCreate) -> Iterator[Fault]:
+    yield from model_faults(tx, caller, "/model", request.model)
+    if request.dataset is not None:
+        row = records.find(tx, datasets, caller.tenant, request.dataset)
+        yield from _faults_of("/dataset", "data set", dataset_of(row) if row else None)
+    for index, step in enumerate(request.recipe.steps):
+        teacher = getattr(step, "teacher", None)
+        if teacher is not None:
+            yield from model_faults(tx, caller, f"/recipe/steps/{index}/teacher", teacher)
+
+
+def model_faults(tx: records.Transaction, caller: Caller, pointer: str, model_id: str) -> Iterator[Fault]:
+    """Yield what stands against using this model; raises Conflict while it is still being checked."""
+    row = records.find(tx, models, caller.tenant, model_id)
+    yield from _faults_of(pointer, "model", model_of(row) if row else None)
+
+
+def _faults_of(pointer: str, noun: str, found: Model | Dataset | None) -> Iterator[Fault]:
+    if found is None:
+        yield pointer, f"there is no {noun} with this id"
+    elif found.state == CheckState.CHECKING:
+        msg = f"The {noun} {found.id} is still being checked. Try again in {_CHECK_WAIT_S} seconds."
+        raise Conflict(msg, retry_after_s=_CHECK_WAIT_S)
+    elif found.state == CheckState.REJECTED:
+        name = f" ({found.error.name})" if found.error else ""
+        yield pointer, f"the {noun} was rejected by its check{name}"
