@@ -7,7 +7,6 @@ import fcntl
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +71,7 @@ def address(options: StackOptions) -> str:
 
 
 def _start(options: StackOptions, children: list[Child], stop: Event) -> None:
-    """Start in order of need: broker, schema, gateway, workers."""
+    """Start in order of need: broker, gateway (which prepares the database), workers."""
     env = _environment(options)
     if "BROKER_URL" not in env:
         socket_address = broker.socket_path(options.data_dir)
@@ -80,7 +79,6 @@ def _start(options: StackOptions, children: list[Child], stop: Event) -> None:
         command = broker.command(options.data_dir, socket_address)
         children.append(Child(_program("broker", command, env, options)))
         _await(lambda: broker.answers(socket_address), children[-1], stop)
-    _migrate(env, options)
     children.append(Child(_program("gateway", [sys.executable, "-m", "app.main"], env, options)))
     _await(lambda: _is_ready(address(options)), children[-1], stop)
     children.extend(Child(program) for program in _workers(env, options))
@@ -114,13 +112,6 @@ def _environment(options: StackOptions) -> dict[str, str]:
         "MODELPRESS_PORT": str(options.port),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _migrate(env: Mapping[str, str], options: StackOptions) -> None:
-    command = [sys.executable, "-m", "app.stores.migrate"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603  # ours
-    if done.returncode:
-        raise StackFailed(f"the database in {options.data_dir} cannot be prepared:\n{done.stderr[-2000:]}")
 
 
 def _await(ready: Callable[[], bool], child: Child, stop: Event) -> None:

@@ -1,0 +1,39 @@
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from modelpress import InvalidInput
+from modelpress.folders import zip_folder
+
+
+def folder(place: Path, *names: str) -> Path:
+    place.mkdir()
+    for name in names:
+        (place / name).write_text(name)
+    return place
+
+
+def test_zip_folder_when_made_twice_at_other_times(tmp_path: Path) -> None:
+    names = ("model.safetensors", "config.json", "tokenizer.json")
+    first = zip_folder(folder(tmp_path / "a", *names), tmp_path / "a.zip")
+    again = folder(tmp_path / "b", *reversed(names))
+    for path in again.iterdir():
+        os.utime(path, (0, 0))
+        path.chmod(0o600)
+    assert zip_folder(again, tmp_path / "b.zip").read_bytes() == first.read_bytes()
+
+
+def test_zip_folder_when_it_also_holds_code_and_pickles(tmp_path: Path) -> None:
+    source = folder(tmp_path / "m", "config.json", "model.safetensors", "pytorch_model.bin", "modeling.py", ".hidden")
+    with zipfile.ZipFile(zip_folder(source, tmp_path / "m.zip")) as archive:
+        assert archive.namelist() == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(("model.safetensors",), "config.json"), (("config.json", "pytorch_model.bin"), "safetensors")]
+)
+def test_zip_folder_when_something_is_missing(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        zip_folder(folder(tmp_path / "m", *names), tmp_path / "m.zip")
