@@ -78,7 +78,7 @@ class Child:
             self._begin()
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM, once: a second one makes Celery drop its job instead of ending softly."""
+        """Send SIGTERM, once: a second one would make a worker drop its job instead of handing it back."""
         if self.running and not self._asked:
             self._asked = True
             self.process.terminate()

@@ -24,8 +24,8 @@ from modelpress.processes import Child, Program
 
 _START_S = 60.0  # a cold start on a slow disk; a warm one takes about 2 s
 _TICK_S = 0.2
-# A busy worker gets this long to end its job or hand it back; the lease and the sweeper cover the rest.
-_WORKER_GRACE_S = 20.0
+# A worker told to stop works on for 10 s, then ends its child and hands the job back; a killed one loses its lease.
+_WORKER_GRACE_S = 30.0
 
 Say = Callable[[str], None]
 
@@ -86,15 +86,13 @@ def _start(options: StackOptions, children: list[Child], stop: Event) -> None:
 
 def _workers(env: Mapping[str, str], options: StackOptions) -> list[Program]:
     """One worker for jobs, one for checks so that an upload's verdict never waits for a job, and the sweeper."""
-    python = [sys.executable, "-m", "workers.main"]
+    python = [sys.executable, "-m"]
     roles = {
-        "worker": [*python, "worker", "--queue", "cpu"],
-        "checks": [*python, "worker", "--queue", "checks"],
-        "sweeper": [*python, "sweep"],
+        "worker": [*python, "workers.main", "--queues", "cpu"],
+        "checks": [*python, "workers.main", "--queues", "checks"],
+        "sweeper": [*python, "workers.sweeper"],
     }
-    # Celery's soft shutdown: SIGTERM lets a job run on for a while, then hands it back to the queue.
-    soft = {**env, "REMAP_SIGTERM": "SIGQUIT"}
-    return [_program(name, command, soft, options, _WORKER_GRACE_S) for name, command in roles.items()]
+    return [_program(name, command, env, options, _WORKER_GRACE_S) for name, command in roles.items()]
 
 
 def _program(

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,9 +54,8 @@ class Gateway:
 def serving(data_dir: Path, **settings: str) -> Iterator[Gateway]:
     port = free_port()
     known = {"MODELPRESS_DATA_DIR": str(data_dir), "MODELPRESS_PORT": str(port), **settings}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.main"], env={**os.environ, **known}, stdout=subprocess.DEVNULL
-    )
+    env = {**os.environ, **known}  # noqa: TID251  # handed on, not read
+    process = subprocess.Popen([sys.executable, "-m", "app.main"], env=env, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: answers(f"{url}/healthz"))
@@ -122,10 +121,8 @@ class CuttingProxy:
         except OSError:
             pass
         for end in (source, sink):
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             end.close()
 
     def close(self) -> None:
