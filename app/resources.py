@@ -43,6 +43,15 @@ class Broker:
             return False
         return True
 
+    def depth(self, queue: Queue) -> int | None:
+        """Return how many rings wait in `queue`, over all priorities; None when the broker is away."""
+        try:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, interval_max=0.1, timeout=_OUTAGE_S)
+                return int(connection.default_channel.queue_declare(queue=queue.value, durable=True).message_count)
+        except (OperationalError, OSError):
+            return None
+
     def ping(self) -> bool:
         """Return whether the broker answers."""
         try:

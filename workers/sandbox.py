@@ -30,8 +30,8 @@ _MAX_OPEN_FILES = 1_024
 _SYSTEM = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/localtime",
     "/etc/ld.so.cache", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version",
-    "/proc/sys/kernel", "/proc/sys/vm", "/proc/filesystems", "/sys/devices/system", "/sys/bus/pci/devices", "/sys/fs/cgroup",
-    "/dev/urandom", "/dev/random",
+    "/proc/sys/kernel", "/proc/sys/vm", "/proc/filesystems", "/sys/devices/system", "/sys/bus/pci/devices",
+    "/sys/fs/cgroup", "/dev/urandom", "/dev/random",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero")
 _GPU_SYSTEM, _GPU_DEVICES = ("/proc", "/sys", "/usr/local/cuda", "/usr/share/nvidia", "/etc/nvidia"), ("/dev",)

@@ -6,12 +6,13 @@ is known. Knows no records; whoever stores bytes records their digest afterwards
 
 import asyncio
 import hashlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import obstore
 import zstandard
@@ -119,7 +120,12 @@ class Blobs:
     def put_file(self, path: Path) -> Stored:
         """Store a file's bytes under their content address."""
         with path.open("rb") as file:
-            return self._put(iter(lambda: file.read(BATCH_BYTES), b""))
+            return self.put_open(file)
+
+    def put_open(self, file: BinaryIO) -> Stored:
+        """Store an open file's bytes, from its start, under their content address."""
+        file.seek(0)
+        return self._put(iter(lambda: file.read(BATCH_BYTES), b""))
 
     def _put(self, chunks: Iterable[bytes]) -> Stored:
         key = _temporary()
@@ -189,16 +195,16 @@ class Blobs:
         async for _chunk in self.stream(sha256):
             pass
 
-    def make_zstd(self, sha256: str, path: Path) -> int:
-        """Store a zstd copy of the file at `path`, which has this digest; return the copy's size in bytes."""
-        known = self._head(zstd_address(sha256))
+    def make_zstd(self, sha256: str, file: BinaryIO) -> int:
+        """Store a zstd copy of the open file, which has this digest; return the copy's size in bytes."""
+        known = self.zstd_size(sha256)
         if known is not None:
             return known
-        with path.open("rb") as file:
-            chunks = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).read_to_iter(
-                file, size=path.stat().st_size, read_size=BATCH_BYTES, write_size=BATCH_BYTES
-            )
-            return self._write(zstd_address(sha256), chunks).size_bytes
+        file.seek(0)
+        chunks = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).read_to_iter(
+            file, size=os.fstat(file.fileno()).st_size, read_size=BATCH_BYTES, write_size=BATCH_BYTES
+        )
+        return self._write(zstd_address(sha256), chunks).size_bytes
 
     def size(self, sha256: str) -> int | None:
         """Return the size in bytes of the object with this digest, or None."""

@@ -9,7 +9,7 @@ once another attempt has begun. Times are the database's. Knows no broker, no Ce
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
@@ -61,11 +61,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Bell:
-    """A doorbell to ring: the id of queued work, its kind and its queue."""
+    """A doorbell to ring: the id of queued work, its kind and its queue; `again` when it was rung before."""
 
     id: str
     kind: WorkKind
     queue: Queue
+    again: bool = False
 
 
 def enqueue(tx: Connection, ticket: Ticket) -> None:
@@ -234,8 +235,14 @@ def sweep(tx: Connection, ring_again_s: float, max_losses: int, limit: int = 500
             _end(tx, row, JobState.FAILED, problem_of(TimeLimitExceeded(_WAITED)))
         elif row.state == JobState.QUEUED:
             tx.execute(update(work).where(work.c.id == row.id).values(rung_at=now()))
-            rung.append(_bell(row))
+            rung.append(replace(_bell(row), again=found.state == JobState.QUEUED))
     return rung
+
+
+def queued_per_queue(tx: Connection) -> dict[str, int]:
+    """Return how many rows wait in each queue."""
+    chosen = select(work.c.queue, func.count()).where(work.c.state == JobState.QUEUED).group_by(work.c.queue)
+    return {row[0]: row[1] for row in tx.execute(chosen)}
 
 
 def read(tx: Connection, work_id: str) -> Row[Any] | None:

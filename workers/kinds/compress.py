@@ -1,0 +1,86 @@
+"""A compression job: publishes the packed and the dense file, the artifact and the report."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.contracts.artifact import Artifact, Variant, VariantName
+from app.contracts.base import new_id
+from app.contracts.job import JobCreate
+from app.contracts.recipe import Recipe
+from app.contracts.report import Report
+from app.contracts.tasks import CompressOrder, Done, InputModel
+from app.resources import Resources
+from app.stores import inputs, results
+from app.stores.records import Transaction
+from app.stores.work import Claim
+from workers.kinds.base import Kind, Record, keep, missing_answer, place_dataset, place_model
+
+_VARIANTS: tuple[VariantName, ...] = ("packed", "dense")
+
+
+def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
+    settings = resources.settings
+    with resources.database.reading() as tx:
+        job = inputs.job_request(tx, held.tenant, held.id)
+        model = inputs.checked_model(tx, held.tenant, job.model)
+        dataset = inputs.dataset_file(tx, held.tenant, job.dataset) if job.dataset else None
+        teachers = {name: inputs.checked_model(tx, held.tenant, name) for name in _teachers(job.recipe)}
+    placed: dict[str, InputModel] = {
+        name: place_model(resources, teacher, folder, name) for name, teacher in teachers.items()
+    }
+    return CompressOrder(
+        model=place_model(resources, model, folder, "model"),
+        dataset=place_dataset(resources, dataset, folder) if dataset else None,
+        teachers=placed,
+        task=job.task,
+        recipe=job.recipe,
+        guard=job.guard,
+        seed=job.seed,
+        device=settings.device if job.device == "auto" else job.device,
+        threads=settings.threads,
+    )
+
+
+def _publish(resources: Resources, held: Claim, done: Done, folder: Path) -> Record:
+    report = done.report
+    if report is None:
+        raise missing_answer()
+    with resources.database.reading() as tx:
+        job = inputs.job_request(tx, held.tenant, held.id)
+    kept = {name: keep(resources, folder, f"{name}.onnx") for name in _VARIANTS}
+    variants = {
+        name: Variant(sha256=one.stored.sha256, size_bytes=one.stored.size_bytes, zstd_bytes=one.zstd_bytes)
+        for name, one in kept.items()
+    }
+    artifact = _artifact(held.id, job, report, variants)
+
+    def record(tx: Transaction) -> None:
+        results.record_artifact(tx, held.tenant, artifact, report)
+
+    return record
+
+
+def _artifact(job_id: str, job: JobCreate, report: Report, variants: dict[VariantName, Variant]) -> Artifact:
+    return Artifact(
+        id=new_id("art"),
+        job=job_id,
+        model=job.model,
+        dataset=job.dataset,
+        recipe=job.recipe,
+        seed=job.seed,
+        variants=variants,
+        encodings=dict(sorted(Counter(tensor.encoding for tensor in report.tensors).items())),
+        measurement=report.after,
+        verdict=report.verdict,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _teachers(recipe: Recipe) -> list[str]:
+    """Return the models that steps name as teachers, each once."""
+    named = (getattr(step, "teacher", None) for step in recipe.steps)
+    return sorted({name for name in named if name is not None})
+
+
+KIND = Kind(_prepare, _publish)

@@ -1,0 +1,150 @@
+"""Watches one child from its order to its answer: time, cancel, lost lease, drain, death. Stores nothing itself."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from app.contracts.tasks import MESSAGE, BenchmarkOrder, CompressOrder, Done, Failed, Order
+from app.errors import LimitReached, ModelpressError, RuntimeCrashed, ServiceFault, TimeLimitExceeded
+from app.logging import printable
+from app.problems import problem_of
+from app.settings import Settings
+from workers import memory
+from workers.child import Child, Program, TooTalkative, environment
+from workers.heartbeat import Heartbeat
+from workers.sandbox import EXIT_UNCONFINED, Confinement
+
+_LOOK_S = 0.2
+_SETTLE_S = 10.0  # from the answer to the exit
+_GPU = Path("/dev/nvidiactl")
+_CRASHES = {signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
+
+log = structlog.get_logger(__name__)
+
+
+class End(StrEnum):
+    """How an attempt ended without an answer of its child's."""
+
+    CANCELLED = "cancelled"
+    DISPLACED = "displaced"  # the lease is somebody else's: write nothing
+    DRAINED = "drained"  # this worker has to stop: the work goes back to the queue, uncounted
+    LOST = "lost"  # the child was killed from outside: counted, and tried again
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for every attempt of this worker process."""
+
+    settings: Settings
+    program: Program
+    drain: threading.Event
+
+
+def supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: Heartbeat) -> Done | Failed | End:
+    """Run the order in a confined child and return its answer, or how it ended without one."""
+    (folder / "order.json").write_text(order.model_dump_json(), encoding="utf-8")
+    settings, gpu = rules.settings, _wants_gpu(order)
+    confinement = Confinement(
+        scratch=str(folder),
+        parent=os.getpid(),
+        memory_bytes=settings.child_memory_bytes,
+        cpu_s=(max_run_s + 60) * max(settings.threads, os.cpu_count() or 1),
+        file_bytes=settings.child_file_bytes,
+        gpu=gpu,
+        require=settings.require_sandbox,
+        readable=tuple(str(path) for path in rules.program.import_path),
+    )
+    command = confinement.command(rules.program.module, str(folder))
+    kills = memory.kills()
+    with Child(command, folder, environment(folder, settings.threads, rules.program, gpu=gpu)) as child:
+        log.info("child started", pid=child.pid, kind=order.kind)
+        answer = _watch(rules, child, pulse, max_run_s)
+        if answer is not None:
+            child.stop(settings.kill_grace_s)
+            return answer
+        child.wait(_SETTLE_S)
+        return _autopsy(child, child.stop(settings.kill_grace_s), settings, kills)
+
+
+def _wants_gpu(order: Order) -> bool:
+    if isinstance(order, CompressOrder):
+        wanted = order.device != "cpu"
+    else:
+        wanted = isinstance(order, BenchmarkOrder) and order.spec.provider == "cuda"
+    return wanted and _GPU.exists()
+
+
+def _watch(rules: Rules, child: Child, pulse: Heartbeat, max_run_s: int) -> Done | Failed | End | None:
+    """Return the answer, the reason to stop, or None when the child fell silent for good."""
+    deadline, drain_until = time.monotonic() + max_run_s, None
+    while not child.ended:
+        try:
+            for line in child.lines(_LOOK_S):
+                answer = _hear(line, pulse)
+                if answer is not None:
+                    child.wait(_SETTLE_S)
+                    return answer
+        except TooTalkative:
+            return _failed(RuntimeCrashed("The compute child wrote without end."))
+        if pulse.displaced:
+            return End.DISPLACED
+        if pulse.cancelled:
+            return End.CANCELLED
+        if time.monotonic() > deadline:
+            return _failed(TimeLimitExceeded(f"The work ran longer than its limit of {max_run_s} s."))
+        if rules.drain.is_set():
+            drain_until = drain_until or time.monotonic() + rules.settings.drain_s
+            if time.monotonic() > drain_until:
+                return End.DRAINED
+    return None
+
+
+def _hear(line: bytes, pulse: Heartbeat) -> Done | Failed | None:
+    """Pass progress on; return the answer if the line is one. Lines that are no message are dropped."""
+    try:
+        said = MESSAGE.validate_json(line)
+    except ValidationError:
+        _hear_level(line, pulse)
+        return None
+    if isinstance(said, Done | Failed):
+        return said
+    pulse.note(said)
+    return None
+
+
+def _hear_level(line: bytes, pulse: Heartbeat) -> None:
+    try:
+        level = json.loads(line)["sandbox"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        log.warning("line dropped", line=printable(line[:200].decode("utf-8", "replace")))
+        return
+    pulse.note_sandbox(str(level))
+
+
+def _autopsy(child: Child, code: int, settings: Settings, kills: int) -> Failed | End:
+    """Tell why a child died without an answer."""
+    words = child.last_words()
+    log.warning("child died without an answer", code=code, resident_bytes=child.resident_bytes, stderr=printable(words))
+    if code == EXIT_UNCONFINED:
+        return _failed(ServiceFault("This worker cannot confine the compute child as its settings demand."))
+    if code == -signal.SIGXCPU:
+        return _failed(TimeLimitExceeded("The work used up its processor time."))
+    if "bad_alloc" in words or memory.was_the_cause(code, child.resident_bytes, settings.child_memory_bytes, kills):
+        return _failed(LimitReached("The work needed more memory than this worker has."))
+    if -code in _CRASHES:
+        return _failed(RuntimeCrashed(f"The runtime crashed with {signal.Signals(-code).name} on this model or data."))
+    if code < 0:
+        return End.LOST
+    return _failed(ServiceFault("The compute child ended without an answer."))
+
+
+def _failed(error: ModelpressError) -> Failed:
+    return Failed(problem=problem_of(error))

@@ -1,0 +1,98 @@
+"""The sweeper: `python -m workers.sweeper`. Takes back work whose worker is gone, rings lost doorbells, sends webhooks.
+
+Any number may run. Survives database and broker being away: it waits and looks again.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import structlog
+
+from app.errors import DependencyUnavailable
+from app.logging import configure
+from app.resources import Broker, Resources, connect
+from app.settings import Settings
+from app.stores import work
+from workers import webhooks
+
+_LONGEST_WAIT_S = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+def sweep_once(resources: Resources) -> int:
+    """Sweep the work and ring; return how many doorbells were rung. Raises DependencyUnavailable."""
+    settings = resources.settings
+    with resources.database.transaction() as tx:
+        bells = work.sweep(tx, settings.ring_again_s, settings.max_losses)
+        waiting = work.queued_per_queue(tx)
+    rung = 0
+    for bell in _due(resources.broker, bells, waiting):
+        if not resources.broker.ring(bell.kind, bell.id, bell.queue):
+            log.warning("the broker does not answer", unrung=len(bells) - rung)
+            break
+        rung += 1
+    if rung:
+        log.info("rung", bells=rung)
+    return rung
+
+
+def _due(broker: Broker, bells: list[work.Bell], waiting: Mapping[str, int]) -> Iterator[work.Bell]:
+    """Yield the bells to ring: new ones always, old ones only as far as the broker holds fewer than rows wait.
+
+    Otherwise a long queue would be rung again and again and fill the broker.
+    """
+    yield from (bell for bell in bells if not bell.again)
+    old = [bell for bell in bells if bell.again]
+    for queue in {bell.queue for bell in old}:
+        held = broker.depth(queue)
+        gap = waiting.get(queue, 0) - (held or 0)
+        yield from [bell for bell in old if bell.queue == queue][: max(gap, 0)]
+
+
+def repeat(action: Callable[[], object], every_s: float, stop: threading.Event) -> None:
+    """Do `action` every `every_s` seconds until `stop`; after a failure wait longer each time."""
+    wait_s = every_s
+    while True:
+        try:
+            action()
+            wait_s = every_s
+        except DependencyUnavailable as error:
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            log.warning("a part of the service does not answer", detail=error.detail, wait_s=wait_s)
+        except Exception:  # the last resort: this process is what recovers all others
+            wait_s = _LONGEST_WAIT_S
+            log.exception("the sweep broke")
+        if stop.wait(wait_s):
+            return
+
+
+def run(resources: Resources, stop: threading.Event) -> None:
+    """Sweep and deliver until `stop`; a slow webhook receiver does not hold up the sweep."""
+    settings = resources.settings
+
+    def deliver() -> int:
+        return webhooks.deliver_due(resources.database, settings)
+
+    courier = threading.Thread(target=repeat, args=(deliver, settings.sweep_every_s, stop), name="webhooks")
+    courier.start()
+    repeat(lambda: sweep_once(resources), settings.sweep_every_s, stop)
+    courier.join()
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT."""
+    settings, stop = Settings(), threading.Event()
+    configure(settings.log_level)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_signal: stop.set())
+    log.info("sweeper starts", every_s=settings.sweep_every_s)
+    with connect(settings) as resources:
+        run(resources, stop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

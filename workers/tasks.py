@@ -1,0 +1,191 @@
+"""One piece of work from its doorbell to its end: claim, prepare, supervise, publish. Celery's tasks are three lines.
+
+The one place that decides what becomes of a row of `work`; every write carries the claim's fence.
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from celery import Celery
+
+from app.contracts.job import JobState
+from app.contracts.problem import Problem
+from app.contracts.tasks import Done, Failed, WorkKind
+from app.errors import DependencyUnavailable, InsufficientStorage, ModelpressError, ServiceFault
+from app.problems import problem_of
+from app.resources import Resources
+from app.stores import results, work
+from app.stores.records import Transaction
+from workers.heartbeat import Heartbeat
+from workers.kinds import benchmark, check_dataset, check_model, compress
+from workers.kinds.base import Kind, Record
+from workers.scratch import attempt_folder
+from workers.supervisor import End, Rules, supervise
+
+KINDS: dict[WorkKind, Kind] = {
+    WorkKind.CHECK_MODEL: check_model.KIND,
+    WorkKind.CHECK_DATASET: check_dataset.KIND,
+    WorkKind.COMPRESS: compress.KIND,
+    WorkKind.BENCHMARK: benchmark.KIND,
+}
+_MAX_DETAIL_CHARS = 2_000
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LONGEST_WAIT_S = 15.0
+
+log = structlog.get_logger(__name__)
+Answer = TypeVar("Answer")
+
+
+class Displaced(Exception):
+    """The claim no longer holds; roll back and leave the work alone."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What this process works with."""
+
+    resources: Resources
+    rules: Rules
+    owner: str  # host and process, for people
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """Give the Celery app one task per kind of work; each takes one id."""
+
+    def add(kind: WorkKind) -> None:
+        @app.task(name=kind.task, shared=False)  # type: ignore[untyped-decorator] # Celery has no types
+        def _task(work_id: str) -> None:
+            perform(worker, work_id)
+
+    for kind in KINDS:
+        add(kind)
+
+
+def perform(worker: Worker, work_id: str) -> None:
+    """Do the work if it is to be had. Raises nothing: whatever happens is recorded, or left to the sweeper."""
+    with structlog.contextvars.bound_contextvars(work=work_id):
+        if worker.rules.drain.is_set():
+            return
+        try:
+            held = _claim(worker, work_id)
+            if held is not None:
+                _attempt(worker, held)
+        except DependencyUnavailable:
+            log.warning("left to the sweeper: a part of the service does not answer")
+
+
+def _claim(worker: Worker, work_id: str) -> work.Claim | None:
+    settings = worker.resources.settings
+    with worker.resources.database.transaction() as tx:
+        return work.claim(tx, work_id, worker.owner, settings.lease_s, settings.max_losses)
+
+
+def _attempt(worker: Worker, held: work.Claim) -> None:
+    settings, database = worker.resources.settings, worker.resources.database
+    name = f"{held.id}-{held.attempt}-{held.fence[:8]}"
+    with (
+        structlog.contextvars.bound_contextvars(attempt=held.attempt),
+        Heartbeat(database, held, settings.lease_s, settings.outage_s) as pulse,
+    ):
+        try:
+            with attempt_folder(settings.scratch.resolve(), name) as folder:
+                _run(worker, held, pulse, folder)
+        except Displaced:
+            # A cancel may have come first; if not, this changes nothing, because the fence is another attempt's.
+            _settle(worker, held, pulse, End.CANCELLED)
+        except DependencyUnavailable as error:
+            drained = worker.rules.drain.is_set()
+            _settle(worker, held, pulse, End.DRAINED if drained else Failed(problem=problem_of(error)))
+        except ModelpressError as error:
+            _settle(worker, held, pulse, Failed(problem=problem_of(error)))
+        except OSError as error:
+            log.exception("the attempt broke")
+            cause = InsufficientStorage() if error.errno in _NO_ROOM else ServiceFault()
+            _settle(worker, held, pulse, Failed(problem=problem_of(cause)))
+        except Exception:  # the last resort: a fault of ours must end the work, not the worker
+            log.exception("the attempt broke")
+            _settle(worker, held, pulse, Failed(problem=problem_of(ServiceFault())))
+
+
+def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> None:
+    kind = KINDS[held.kind]
+    order = _insist(worker, pulse, lambda: kind.prepare(worker.resources, held, folder))
+    outcome = supervise(worker.rules, order, folder, held.max_run_s, pulse)
+    if not isinstance(outcome, Done):
+        _settle(worker, held, pulse, outcome)
+        return
+    record = _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
+    _insist(worker, pulse, pulse.flush)
+    _insist(worker, pulse, lambda: _finish(worker, held, JobState.SUCCEEDED, None, record))
+    log.info("done")
+
+
+def _settle(worker: Worker, held: work.Claim, pulse: Heartbeat, outcome: Failed | End) -> None:
+    """Record an attempt that published nothing."""
+    log.info("ended", outcome=outcome.problem.name if isinstance(outcome, Failed) else str(outcome))
+    if outcome == End.DISPLACED:
+        return
+    try:
+        _insist(worker, pulse, pulse.flush)
+        _insist(worker, pulse, lambda: _record_end(worker, held, outcome))
+    except Displaced:
+        log.info("displaced")
+
+
+def _record_end(worker: Worker, held: work.Claim, outcome: Failed | End) -> None:
+    if outcome == End.CANCELLED:
+        _finish(worker, held, JobState.CANCELLED, None, None)
+    elif isinstance(outcome, Failed):
+        _fail(worker, held, outcome)
+    else:
+        _give_back(worker, held, lost=outcome == End.LOST)
+
+
+def _fail(worker: Worker, held: work.Claim, failed: Failed) -> None:
+    problem = failed.problem.model_copy(update={"detail": failed.problem.detail[:_MAX_DETAIL_CHARS]})
+    report = failed.report
+
+    def record(tx: Transaction) -> None:
+        if report is not None:
+            results.record_report(tx, held.id, report)
+
+    try:
+        _finish(worker, held, JobState.FAILED, problem, record)
+    except Displaced:
+        # A cancel came first, so that is how it ended.
+        _finish(worker, held, JobState.CANCELLED, None, None)
+
+
+def _finish(worker: Worker, held: work.Claim, state: JobState, problem: Problem | None, record: Record | None) -> None:
+    with worker.resources.database.transaction() as tx:
+        if not work.standing(tx, held).still_ours:
+            raise Displaced
+        if record is not None:
+            record(tx)
+        if not work.finish(tx, held, state, problem):
+            raise Displaced
+
+
+def _give_back(worker: Worker, held: work.Claim, *, lost: bool) -> None:
+    with worker.resources.database.transaction() as tx:
+        bell = work.release(tx, held, lost=lost, max_losses=worker.resources.settings.max_losses)
+    if bell is not None:
+        worker.resources.broker.ring(bell.kind, bell.id, bell.queue)
+
+
+def _insist(worker: Worker, pulse: Heartbeat, action: Callable[[], Answer]) -> Answer:
+    """Repeat `action` while a part of the service is away, up to `outage_s`. Raises what it raises otherwise."""
+    until, wait_s = time.monotonic() + worker.resources.settings.outage_s, 0.5
+    while True:
+        try:
+            return action()
+        except DependencyUnavailable:
+            if pulse.displaced or worker.rules.drain.is_set() or time.monotonic() + wait_s > until:
+                raise
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
