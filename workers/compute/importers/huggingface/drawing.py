@@ -100,7 +100,9 @@ class Drawing:
 
     def _initializer(self, name: str, values: NDArray[np.generic]) -> ir.Value:
         if name not in self._initializers:
-            tensor = ir.tensor(np.ascontiguousarray(values), name=name)
+            tensor = ir.tensor(
+                np.asarray(values, order="C"), name=name
+            )  # ascontiguousarray would give a scalar an axis
             kind = ir.TensorType(tensor.dtype)
             self._initializers[name] = ir.Value(name=name, shape=ir.Shape(values.shape), type=kind, const_value=tensor)
         return self._initializers[name]
