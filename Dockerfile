@@ -60,8 +60,6 @@ CMD ["python3", "-m", "app.main"]
 
 FROM runtime AS worker
 COPY --from=build-worker /opt/modelpress /opt/modelpress
-# SIGTERM then waits for the soft shutdown and puts an unfinished job back at once (Celery).
-ENV REMAP_SIGTERM=SIGQUIT
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
     CMD ["python3", "-c", "import sys; sys.exit(open('/proc/1/stat').read().rpartition(')')[2].split()[0] in 'TtZX')"]
 CMD ["python3", "-m", "workers.main", "--queues", "cpu", "--concurrency", "1"]

@@ -5,16 +5,15 @@ import importlib.util
 import pytest
 
 from app.contracts.tasks import Queue
+from app.settings import Settings
 from tests.ops.conftest import CHART, Helm, Manifest, containers, named, of_kind, pods
 from tools.settings_table import variables
 
-# Read by libraries, not by us: Celery takes SIGTERM as the signal that starts the soft shutdown.
-FOREIGN_VARIABLES = {"REMAP_SIGTERM"}
 OBJECT_STORE_PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
 
 
 def test_every_variable_is_a_setting(manifests: list[Manifest]) -> None:
-    known = set(variables()) | FOREIGN_VARIABLES
+    known = set(variables())
     given = {entry["name"] for container in containers(manifests).values() for entry in container["env"]}
     given |= {key for config in of_kind(manifests, "ConfigMap") for key in config["data"]}
 
@@ -71,10 +70,12 @@ def test_worker_pools_take_known_queues_and_cover_cpu_and_checks(manifests: list
     assert {"cpu", "checks"} <= taken <= {queue.value for queue in Queue}
 
 
-def test_workers_get_sigterm_as_soft_shutdown(manifests: list[Manifest]) -> None:
-    for name, container in containers(manifests).items():
-        if name.endswith("/worker"):
-            assert {"name": "REMAP_SIGTERM", "value": "SIGQUIT"} in container["env"]
+def test_workers_have_time_to_drain(manifests: list[Manifest]) -> None:
+    settings = next(config["data"] for config in of_kind(manifests, "ConfigMap"))
+    needed_s = float(settings["MODELPRESS_DRAIN_S"]) + Settings().kill_grace_s + 10  # to put the work back
+    for name, pod in pods(manifests).items():
+        if "-worker-" in name:
+            assert pod["spec"]["terminationGracePeriodSeconds"] > needed_s
 
 
 def test_child_memory_stays_below_the_pods_limit(manifests: list[Manifest]) -> None:
