@@ -35,8 +35,8 @@ class ProblemError(ClientError):
     """The server refused or failed. `problem` says why, who can cure it and how."""
 
     def __init__(self, problem: Problem) -> None:
-        """Keep the problem; the message is its detail and the faults in the request body."""
-        faults = "".join(f"\n  {fault.pointer}: {fault.detail}" for fault in problem.errors)
+        """Keep the problem; the message is its detail, which names the first fault, and the other faults."""
+        faults = "".join(f"\n  {fault.pointer}: {fault.detail}" for fault in problem.errors[1:])
         super().__init__(f"{problem.title}: {problem.detail}{faults}")
         self.problem = problem
 

@@ -53,8 +53,8 @@ class Gateway:
 @contextmanager
 def serving(data_dir: Path, **settings: str) -> Iterator[Gateway]:
     port = free_port()
-    known = {"MODELPRESS_DATA_DIR": str(data_dir), "MODELPRESS_PORT": str(port), **settings}
-    env = {**os.environ, **known}  # noqa: TID251  # handed on, not read
+    known = {"MODELPRESS_DATA_DIR": str(data_dir), "MODELPRESS_PORT": str(port), "MODELPRESS_LOG_LEVEL": "ERROR"}
+    env = {**os.environ, **known, **settings}  # noqa: TID251  # handed on, not read
     process = subprocess.Popen([sys.executable, "-m", "app.main"], env=env, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
