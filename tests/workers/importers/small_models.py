@@ -18,7 +18,7 @@ def weight(name: str = "w", shape: Sequence[int] = (4, 3), fill: float | None = 
     return numpy_helper.from_array(values, name)
 
 
-def model(
+def model(  # noqa: PLR0913  # every part has its default
     nodes: Sequence[onnx.NodeProto] | None = None,
     initializers: Sequence[onnx.TensorProto] | None = None,
     *,
