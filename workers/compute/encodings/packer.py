@@ -13,12 +13,11 @@ from app.contracts.report import TensorReport
 from workers.compute.encodings import ENCODINGS
 from workers.compute.encodings.base import MAX_ELEMENTS, Array, Contents, Encoded
 from workers.compute.graph.model import Model
+from workers.compute.graph.readers import readers
 
 # A decode subgraph costs some 0.5 to 1 kB of names, operators and small constants.
 MIN_BYTES = 2048
 PACKABLE = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8})
-# Operators that only move or retype a weight on its way to the one that computes with it.
-_PASSING = frozenset({"Identity", "Transpose", "Reshape", "Cast", "DequantizeLinear", "Unsqueeze", "Squeeze"})
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 
@@ -101,7 +100,7 @@ def _report(value: ir.Value, contents: Contents, encoding: str, size_bytes: int)
     array: Array = contents.values
     return TensorReport(
         name=contents.name,
-        operator=reader(value),
+        operator=_operator(value),
         shape=list(array.shape),
         parameters=array.size,
         nonzeros=int(np.count_nonzero(array)),
@@ -115,10 +114,7 @@ def _report(value: ir.Value, contents: Contents, encoding: str, size_bytes: int)
     )
 
 
-def reader(value: ir.Value) -> str:
-    """Return the type of the operator that computes with this weight, past those that only move it."""
-    while consumers := value.consumers():
-        if consumers[0].op_type not in _PASSING or not consumers[0].outputs:
-            return consumers[0].op_type
-        value = consumers[0].outputs[0]
-    return "output"
+def _operator(value: ir.Value) -> str:
+    """Return the type of the first operator that computes with this weight."""
+    found = next(readers(value), None)
+    return "output" if found is None else found.node.op_type

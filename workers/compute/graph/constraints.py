@@ -77,3 +77,34 @@ class Codebook:
         if np.array_equal(shared, value) and (self.zero is None or first[self.zero] == 0):
             return value  # already shared: a mean in floating point could move it by one unit in the last place
         return self.centroids(value)[self.indices]
+
+
+def zeros_of(constraint: Constraint | None, value: Float) -> NDArray[np.bool_]:
+    """Return where a tensor's promised zeros are, in the shape of `value`; nowhere without such a promise."""
+    if isinstance(constraint, Mask):
+        return ~constraint.kept
+    if isinstance(constraint, Codebook) and constraint.zero is not None:
+        return constraint.indices == constraint.zero
+    return np.zeros(value.shape, np.bool_)
+
+
+def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.bool_]) -> Constraint:
+    """Return the constraint that also keeps zeros where `kept` is False; earlier zeros stay.
+
+    In a codebook the zeros become a cluster: one that pruning emptied, else a new one, else (256 are in use) the one
+    nearest to zero, whose other weights become zero with it.
+    """
+    kept = kept & ~zeros_of(constraint, value)
+    if not isinstance(constraint, Codebook):
+        return Mask(kept)
+    zero, clusters = constraint.zero, constraint.clusters
+    if zero is None:
+        left = np.bincount(constraint.indices[kept].reshape(-1), minlength=clusters)
+        if not left.all():
+            zero = int(np.argmin(left > 0))
+        elif clusters <= np.iinfo(np.uint8).max:
+            zero, clusters = clusters, clusters + 1
+        else:
+            zero = int(np.argmin(np.abs(constraint.centroids(value))))
+    indices = np.where(kept, constraint.indices, np.uint8(zero)).astype(np.uint8)
+    return Codebook(indices, clusters, zero)

@@ -9,7 +9,12 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
+from app.errors import LimitReached
 from workers.compute.graph.constraints import Constraint
+
+PRODUCER = "modelpress"
+MAX_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
+_INITIALIZERS_ALONE = 4  # before this IR version every initializer had to be a graph input too
 
 FLOATS = frozenset(
     {onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE, onnx_ir.DataType.BFLOAT16}
@@ -69,5 +74,23 @@ def load(path: Path) -> Model:
 
 
 def save(model: Model, path: Path) -> None:
-    """Write one self-contained ONNX file, without metadata that differs from run to run."""
-    onnx_ir.save(model.ir, path)
+    """Write one self-contained ONNX file: nodes in topological order, no metadata, same model, same bytes.
+
+    Raises LimitReached for 2 GiB and more, which protobuf cannot hold in one file.
+    """
+    tidy = model.clone().ir
+    common.ClearMetadataAndDocStringPass()(tidy)
+    common.RemoveUnusedOpsetsPass()(tidy)
+    tidy.graph.sort()
+    tidy.producer_name, tidy.producer_version, tidy.domain, tidy.model_version = PRODUCER, None, None, None
+    tidy.ir_version = max(tidy.ir_version, _INITIALIZERS_ALONE)
+    weights = sum(
+        value.const_value.nbytes for value in tidy.graph.initializers.values() if value.const_value is not None
+    )
+    if weights < MAX_FILE_BYTES:
+        proto = onnx_ir.serde.serialize_model(tidy)
+        if proto.ByteSize() < MAX_FILE_BYTES:
+            path.write_bytes(proto.SerializeToString(deterministic=True))
+            return
+    msg = f"the model's weights take {weights:,} bytes; one ONNX file holds less than 2 GiB; compress more, or split it"
+    raise LimitReached(msg)

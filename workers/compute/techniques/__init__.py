@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.contracts.steps import SPECS
-from workers.compute.techniques.base import Context, Outcome
 from workers.compute.graph.model import Model
+from workers.compute.techniques.base import Context, Outcome
 
 # The spec is Any because this is where the pipeline dispatches on it.
 Technique = Callable[[Model, Any, Context], Outcome]

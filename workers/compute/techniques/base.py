@@ -1,14 +1,21 @@
-"""What a technique is given and what it returns."""
+"""What a technique is given, what it returns, and the retraining that follows its damage, the same for all."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.contracts.report import CurvePoint
+from app.contracts.steps.base import RetrainedSpec
+from app.errors import TechniqueNotApplicable
+from workers.compute.autograd.training import Fit, OnStep, fit
 from workers.compute.datasets.samples import Dataset
 from workers.compute.graph.model import Model
 
-# Share of this step that is done (0–1) and the latest training point, if it trains.
+# Weight of the labels against the upload's answers, and the temperature that softens those (Hinton et al., 2015).
+_ALPHA, _TEMPERATURE = 0.5, 2.0
+
+
+# Share of this step that is done (0 to 1) and the latest training point, if it trains.
 Progress = Callable[[float, CurvePoint | None], None]
 
 
@@ -38,3 +45,45 @@ class Outcome:
     model: Model
     notes: tuple[str, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
+
+
+def planned_epochs(spec: RetrainedSpec, context: Context) -> float:
+    """Return how long to retrain: as asked, else 1 epoch where there is data and the next step does not train.
+
+    Raises TechniqueNotApplicable when retraining was asked for and there is no data.
+    """
+    if spec.epochs is None:
+        return 1.0 if context.dataset is not None and not context.next_trains else 0.0
+    if spec.epochs > 0 and context.dataset is None:
+        msg = f"retraining for {spec.epochs:g} epochs needs data; attach a dataset, or set epochs to 0"
+        raise TechniqueNotApplicable(msg)
+    return spec.epochs
+
+
+def retrain(
+    model: Model, spec: RetrainedSpec, context: Context, on_step: OnStep | None = None
+) -> tuple[CurvePoint, ...]:
+    """Train `model` in place under its constraints, with the upload as teacher; return the curve, maybe empty."""
+    epochs = planned_epochs(spec, context)
+    if epochs == 0 or context.dataset is None:
+        return ()
+    settings = Fit(
+        epochs=epochs,
+        learning_rate=spec.learning_rate,
+        batch_size=spec.batch_size,
+        patience=spec.patience,
+        alpha=_ALPHA if context.dataset.labelled else 0.0,
+        temperature=_TEMPERATURE,
+        seed=context.seed,
+        device=context.device,
+        threads=context.threads,
+    )
+    return fit(model, context.dataset, settings, teacher=context.original, progress=context.progress, on_step=on_step)
+
+
+def dataset_of(context: Context, technique: str) -> Dataset:
+    """Return the data, or refuse: this technique is nothing without."""
+    if context.dataset is None:
+        msg = f"{technique} needs data; attach a dataset to the job"
+        raise TechniqueNotApplicable(msg)
+    return context.dataset
