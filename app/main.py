@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -14,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app import logging
-from app.api import artifacts, content, datasets, events, health, jobs, models, techniques, triggers, uploads
+from app.api import artifacts, content, datasets, docs, events, health, jobs, models, techniques, triggers, uploads
 from app.api.access import GUARDS, KeysNeeded, refuse_open_bind
 from app.api.envelope import Envelope
+from app.api.openapi import described
 from app.api.problems import on_framework_refusal, on_refusal
 from app.api.validation import on_invalid_request
 from app.errors import ModelpressError
@@ -41,9 +43,11 @@ def create_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan(resources),
     )
     app.state.resources = resources
+    app.openapi = partial(described, app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
     app.state.figures = health.Figures(resources)
     app.add_middleware(Envelope, count=app.state.figures.count)
     _handle_errors(app)
@@ -81,6 +85,7 @@ def _include(app: FastAPI) -> None:
     app.include_router(v1)
     app.include_router(triggers.hooks, prefix="/v1")
     app.include_router(health.router)
+    app.include_router(docs.router)
     app.include_router(pages)
 
 

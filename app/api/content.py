@@ -35,9 +35,9 @@ class _Representation:
         return f'"{self.sha256}-zstd"' if self.zstd else f'"{self.sha256}"'
 
 
-@router.api_route(
+@router.head("/{artifact_id}/content", include_in_schema=False)
+@router.get(
     "/{artifact_id}/content",
-    methods=["GET", "HEAD"],
     response_class=Response,
     responses={
         200: {"content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},

@@ -17,6 +17,7 @@ from app.errors import ModelpressError, PayloadTooLarge, UnsupportedEncoding
 SMALL_BODY_BYTES = 1 << 20  # JSON calls; the streaming ones have limits of their own
 _STREAMED = ("/v1/uploads", "/v1/models", "/v1/datasets")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -132,4 +133,5 @@ class _Exchange:
             ms=round(1000 * seconds, 1),
             request_id=self.request_id,
         )
-        return Served(self.scope["method"], route, self.status, seconds)
+        method = self.scope["method"] if self.scope["method"] in _METHODS else "other"
+        return Served(method, route, self.status, seconds)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from app.main import create_app
@@ -14,6 +15,11 @@ from app.settings import Settings
 from app.stores.database import Database
 from app.stores.migrate import upgrade
 from tests.app.acting_worker import ActingWorker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    structlog.configure(processors=[structlog.processors.JSONRenderer(default=str)])
 
 
 @pytest.fixture(scope="session")
