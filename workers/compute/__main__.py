@@ -5,7 +5,6 @@ imported, so that checks start without torch.
 """
 
 import importlib
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -52,7 +51,6 @@ def perform(scratch: Path, channel: Channel) -> Done | Failed:
 def main(arguments: list[str]) -> int:
     """Run one order and return the exit code."""
     # The tokenizers library warns, and may deadlock, when threads meet a later fork.
-    os.putenv("TOKENIZERS_PARALLELISM", "false")
     channel = take_stdout()
     last = perform(Path(arguments[0]).resolve(), channel)
     channel.say(last)

@@ -1,6 +1,7 @@
 """Turn measurements into changes, a verdict and reasons in words. Pure: opens no model, runs nothing."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from app.contracts.report import Change, Environment, Estimate, Latency, Measurement, StepReport
@@ -105,6 +106,12 @@ def notes(
 ) -> list[str]:
     """Say why something is not smaller or faster, and which steps did nothing."""
     told = [f"Step {step.index + 1} ({step.technique}) changed nothing." for step in steps if not step.changed]
+    told += [
+        f"Step {step.index + 1} ({step.technique}) made the file larger: "
+        f"{step.measurement.file_bytes:,} bytes after {last.measurement.file_bytes:,}."
+        for last, step in pairwise(steps)
+        if step.measurement.file_bytes > last.measurement.file_bytes
+    ]
     by_figure = {change.figure: change for change in found}
     size = by_figure["file_bytes"]
     if size.verdict in {"worse", "unchanged"}:
@@ -139,6 +146,11 @@ def _slow_reasons(
     if integer and not INT8_FLAGS & set(place.cpu_flags):
         told.append(
             "This processor has no int8 dot product (VNNI, AMX, i8mm), so integer arithmetic does not pay here."
+        )
+    elif integer and any(change.verdict == "worse" for change in speeds):
+        told.append(
+            "The layers are too small for integer arithmetic to pay: "
+            "quantising their inputs at every call costs more than the products save."
         )
     if "ConvInteger" in operators:
         told.append("ConvInteger has no fast kernel in ONNX Runtime; static quantisation avoids it.")

@@ -44,6 +44,7 @@ def open_session(path: Path, options: SessionOptions) -> ort.InferenceSession:
 
     Raises RuntimeRefused when ONNX Runtime cannot, LimitReached when memory runs out.
     """
+    ort.disable_telemetry_events()
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
