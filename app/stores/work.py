@@ -281,6 +281,7 @@ def _lose(tx: Connection, row: Row[Any], max_losses: int) -> Row[Any]:
     if row.state == JobState.CANCELLING:
         _end(tx, row, JobState.CANCELLED)
     elif row.losses + 1 >= max_losses:
+        tx.execute(update(work).where(work.c.id == row.id).values(losses=row.losses + 1))
         detail = f"{row.losses + 1} attempts ended with their worker gone; the work is not tried again."
         _end(tx, row, JobState.FAILED, problem_of(PoisonQuarantined(detail)))
     else:
