@@ -28,7 +28,7 @@ class Sketch:
         """Seed the weights."""
         self.rng = np.random.default_rng(self.seed)
 
-    def op(self, op_type: str, *inputs: str, out: str = "", outputs: int = 1, **attributes: Any) -> str:  # noqa: ANN401
+    def op(self, op_type: str, *inputs: str, out: str = "", outputs: int = 1, **attributes: Any) -> str:
         """Add a node; return its first output."""
         self.serial += 1
         name = out or f"{op_type.lower()}_{self.serial}"
@@ -40,19 +40,21 @@ class Sketch:
         """Add a random float weight."""
         return self.constant(name, (self.rng.normal(size=shape) * scale + centre).astype(np.float32))
 
-    def constant(self, name: str, value: Any) -> str:  # noqa: ANN401 - anything numpy takes
+    def constant(self, name: str, value: Any) -> str:
         """Add an initializer."""
         self.weights.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def axes(self, op_type: str, x: str, axes: list[int], since: int, **attributes: Any) -> str:  # noqa: ANN401
+    def axes(self, op_type: str, x: str, axes: list[int], since: int, **attributes: Any) -> str:
         """Add a node whose axes are an attribute before opset `since` and an input from then on."""
         if self.opset < since:
             return self.op(op_type, x, axes=axes, **attributes)
         self.serial += 1
         return self.op(op_type, x, self.constant(f"axes_{self.serial}", np.array(axes, np.int64)), **attributes)
 
-    def proto(self, inputs: dict[str, tuple[int, list[Any]]], outputs: dict[str, tuple[int, list[Any]]]) -> onnx.ModelProto:
+    def proto(
+        self, inputs: dict[str, tuple[int, list[Any]]], outputs: dict[str, tuple[int, list[Any]]]
+    ) -> onnx.ModelProto:
         """Return the finished and checked model; values are (element type, shape) by name."""
         graph = helper.make_graph(
             self.nodes,
@@ -70,7 +72,7 @@ def layer_norm(sketch: Sketch, x: str, name: str, width: int) -> str:
     """Add a layer normalization: one operator from opset 17 on, spelled out before."""
     scale = sketch.weight(f"{name}.weight", width, centre=1.0)
     bias = sketch.weight(f"{name}.bias", width)
-    if sketch.opset >= 17:  # noqa: PLR2004 - opset numbers are the standard's
+    if sketch.opset >= 17:
         return sketch.op("LayerNormalization", x, scale, bias, epsilon=1e-5)
     mean = sketch.op("ReduceMean", x, axes=[-1])
     centred = sketch.op("Sub", x, mean)
@@ -82,7 +84,7 @@ def layer_norm(sketch: Sketch, x: str, name: str, width: int) -> str:
 
 def gelu(sketch: Sketch, x: str, name: str) -> str:
     """Add a GELU: one operator from opset 20 on, spelled out before."""
-    if sketch.opset >= 20:  # noqa: PLR2004 - opset numbers are the standard's
+    if sketch.opset >= 20:
         return sketch.op("Gelu", x)
     scaled = sketch.op("Div", x, sketch.constant(f"{name}.root2", np.float32(np.sqrt(2))))
     added = sketch.op("Add", sketch.op("Erf", scaled), sketch.constant(f"{name}.one", np.float32(1)))
@@ -96,7 +98,9 @@ def linear(sketch: Sketch, x: str, name: str, wide: int, out: int) -> str:
 
 
 def _dimension(sketch: Sketch, x: str, axis: int) -> str:
-    picked = sketch.op("Gather", sketch.op("Shape", x), sketch.constant(f"axis_{sketch.serial}", np.int64(axis)), axis=0)
+    picked = sketch.op(
+        "Gather", sketch.op("Shape", x), sketch.constant(f"axis_{sketch.serial}", np.int64(axis)), axis=0
+    )
     return sketch.axes("Unsqueeze", picked, [0], 13)
 
 
@@ -106,14 +110,14 @@ def _heads(sketch: Sketch, x: str, name: str, heads: int, size: int, perm: list[
     return sketch.op("Transpose", sketch.op("Reshape", x, shape), perm=perm)
 
 
-def attention(sketch: Sketch, x: str, mask: str, name: str, width: int, heads: int) -> str:  # noqa: PLR0913 - a block
+def attention(sketch: Sketch, x: str, mask: str, name: str, width: int, heads: int) -> str:
     """Add multi-head attention as exporters spell it, with an additive mask."""
     size = width // heads
     q = _heads(sketch, linear(sketch, x, f"{name}.q", width, width), f"{name}.q", heads, size, [0, 2, 1, 3])
     k = _heads(sketch, linear(sketch, x, f"{name}.k", width, width), f"{name}.k", heads, size, [0, 2, 3, 1])
     v = _heads(sketch, linear(sketch, x, f"{name}.v", width, width), f"{name}.v", heads, size, [0, 2, 1, 3])
     scores = sketch.op("Div", sketch.op("MatMul", q, k), sketch.constant(f"{name}.scale", np.float32(np.sqrt(size))))
-    share = sketch.op("Softmax", sketch.op("Add", scores, mask), axis=3 if sketch.opset < 13 else -1)  # noqa: PLR2004
+    share = sketch.op("Softmax", sketch.op("Add", scores, mask), axis=3 if sketch.opset < 13 else -1)
     joined = sketch.op("Transpose", sketch.op("MatMul", share, v), perm=[0, 2, 1, 3])
     tail = sketch.constant(f"{name}.width", np.array([width], np.int64))
     shape = sketch.op("Concat", _dimension(sketch, joined, 0), _dimension(sketch, joined, 1), tail, axis=0)
@@ -132,7 +136,7 @@ class Encoder:
     classes: int = 3
 
 
-def encoder(opset: int = 13, sizes: Encoder = Encoder(), seed: int = 0) -> onnx.ModelProto:  # noqa: B008 - frozen
+def encoder(opset: int = 13, sizes: Encoder = Encoder(), seed: int = 0) -> onnx.ModelProto:
     """Return a BERT-like classifier over input_ids and attention_mask (rows, length), both axes dynamic."""
     sketch = Sketch(opset, seed)
     words = sketch.op("Gather", sketch.weight("words", sizes.vocabulary, sizes.width), "input_ids", axis=0)
@@ -142,17 +146,40 @@ def encoder(opset: int = 13, sizes: Encoder = Encoder(), seed: int = 0) -> onnx.
     places = sketch.op("Gather", sketch.weight("places", sizes.positions, sizes.width), steps, axis=0)
     x = layer_norm(sketch, sketch.op("Add", words, places), "embedding_norm", sizes.width)
     wide_mask = sketch.axes("Unsqueeze", "attention_mask", [1, 2], 13)
-    inverse = sketch.op("Sub", sketch.constant("one_float", np.float32(1)), sketch.op("Cast", wide_mask, to=TensorProto.FLOAT))
+    inverse = sketch.op(
+        "Sub", sketch.constant("one_float", np.float32(1)), sketch.op("Cast", wide_mask, to=TensorProto.FLOAT)
+    )
     mask = sketch.op("Mul", inverse, sketch.constant("lowest", np.float32(np.finfo(np.float32).min)))
     for layer in range(sizes.layers):
         name = f"layer{layer}"
         attended = attention(sketch, x, mask, f"{name}.attention", sizes.width, sizes.heads)
         x = layer_norm(sketch, sketch.op("Add", attended, x), f"{name}.norm1", sizes.width)
         hidden = gelu(sketch, linear(sketch, x, f"{name}.up", sizes.width, 4 * sizes.width), name)
-        x = layer_norm(sketch, sketch.op("Add", linear(sketch, hidden, f"{name}.down", 4 * sizes.width, sizes.width), x), f"{name}.norm2", sizes.width)
+        x = layer_norm(
+            sketch,
+            sketch.op("Add", linear(sketch, hidden, f"{name}.down", 4 * sizes.width, sizes.width), x),
+            f"{name}.norm2",
+            sizes.width,
+        )
     first = sketch.op("Gather", x, zero, axis=1)
-    pooled = sketch.op("Tanh", sketch.op("Gemm", first, sketch.weight("pool.weight", sizes.width, sizes.width), sketch.weight("pool.bias", sizes.width), transB=1))
-    sketch.op("Gemm", pooled, sketch.weight("head.weight", sizes.classes, sizes.width), sketch.weight("head.bias", sizes.classes), transB=1, out="logits")
+    pooled = sketch.op(
+        "Tanh",
+        sketch.op(
+            "Gemm",
+            first,
+            sketch.weight("pool.weight", sizes.width, sizes.width),
+            sketch.weight("pool.bias", sizes.width),
+            transB=1,
+        ),
+    )
+    sketch.op(
+        "Gemm",
+        pooled,
+        sketch.weight("head.weight", sizes.classes, sizes.width),
+        sketch.weight("head.bias", sizes.classes),
+        transB=1,
+        out="logits",
+    )
     tokens = [TensorProto.INT64, ["rows", "length"]]
     inputs = {"input_ids": tokens, "attention_mask": tokens}
     return sketch.proto(inputs, {"logits": (TensorProto.FLOAT, ["rows", sizes.classes])})
@@ -163,7 +190,9 @@ def cnn(opset: int = 13, channels: int = 8, classes: int = 4, seed: int = 0) -> 
     sketch = Sketch(opset, seed)
 
     def convolution(x: str, name: str, wide: int, out: int) -> str:
-        y = sketch.op("Conv", x, sketch.weight(f"{name}.weight", out, wide, 3, 3, scale=(9 * wide) ** -0.5), pads=[1] * 4)
+        y = sketch.op(
+            "Conv", x, sketch.weight(f"{name}.weight", out, wide, 3, 3, scale=(9 * wide) ** -0.5), pads=[1] * 4
+        )
         parts = [sketch.weight(f"{name}.scale", out, centre=1.0), sketch.weight(f"{name}.bias", out)]
         parts += [sketch.weight(f"{name}.mean", out), sketch.constant(f"{name}.var", np.full(out, 0.8, np.float32))]
         return sketch.op("BatchNormalization", y, *parts, epsilon=1e-5)
@@ -173,9 +202,18 @@ def cnn(opset: int = 13, channels: int = 8, classes: int = 4, seed: int = 0) -> 
     x = sketch.op("Relu", sketch.op("Add", convolution(x, "conv2", channels, channels), x))
     x = sketch.op("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
     x = sketch.op("Flatten", sketch.op("GlobalAveragePool", x))
-    logits = sketch.op("Gemm", x, sketch.weight("head.weight", classes, channels), sketch.weight("head.bias", classes), transB=1, out="logits")
+    logits = sketch.op(
+        "Gemm",
+        x,
+        sketch.weight("head.weight", classes, channels),
+        sketch.weight("head.bias", classes),
+        transB=1,
+        out="logits",
+    )
     sketch.op("Softmax", logits, axis=1, out="scores")
-    return sketch.proto({"image": (TensorProto.FLOAT, ["rows", 1, 16, 16])}, {"scores": (TensorProto.FLOAT, ["rows", classes])})
+    return sketch.proto(
+        {"image": (TensorProto.FLOAT, ["rows", 1, 16, 16])}, {"scores": (TensorProto.FLOAT, ["rows", classes])}
+    )
 
 
 def model(proto: onnx.ModelProto) -> Model:

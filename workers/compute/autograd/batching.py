@@ -75,5 +75,5 @@ def epoch_rows(count: int, size: int, seed: int, epoch: int) -> list[NDArray[np.
     A last batch of one row is left out where there are others: it has no batch statistics.
     """
     order = np.random.default_rng([seed, epoch]).permutation(count)
-    batches = [order[start : start + size] for start in range(0, count, size)]
+    batches: list[NDArray[np.integer]] = [order[start : start + size] for start in range(0, count, size)]
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches

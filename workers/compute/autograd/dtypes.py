@@ -1,5 +1,7 @@
 """ONNX element types as PyTorch ones, and tensors across that border. Knows no graph."""
 
+from typing import cast
+
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
@@ -72,6 +74,11 @@ def to_numpy(tensor: Tensor) -> NDArray[np.generic]:
             bits = tensor.view(torch.int16 if plain is np.int16 else torch.uint8).numpy()
             return bits.view(array_type).copy()
     return np.array(tensor.numpy(), copy=True)
+
+
+def to_floats(tensor: Tensor) -> NDArray[np.floating]:
+    """Copy a floating-point tensor into an array."""
+    return cast("NDArray[np.floating]", to_numpy(tensor))
 
 
 def widen(kind: torch.dtype, precision: torch.dtype) -> torch.dtype:

@@ -35,9 +35,9 @@ def function_body(node: ir.Node, described: Node, given: Mapping[str, ir.Attr]) 
     schema = _schema(described)
     if schema is None:
         return None
-    if schema.has_function:
+    if schema.has_function:  # type: ignore[attr-defined] # missing from the stubs
         return ir.serde.deserialize_function(schema.function_body)
-    if not schema.has_context_dependent_function:
+    if not schema.has_context_dependent_function:  # type: ignore[attr-defined] # missing from the stubs
         return None
     return _context_dependent(node, described, schema, given)
 
@@ -46,7 +46,9 @@ def _context_dependent(
     node: ir.Node, described: Node, schema: defs.OpSchema, given: Mapping[str, ir.Attr]
 ) -> ir.Function | None:
     types = _input_types(node, described, schema)
-    versions = [version for version in schema.context_dependent_function_opset_versions if version <= described.opset]
+    # The stubs of onnx lack this part of its interface.
+    opsets: list[int] = schema.context_dependent_function_opset_versions  # type: ignore[attr-defined]
+    versions = [version for version in opsets if version <= described.opset]
     if not versions:
         return None
     call = ir.serde.serialize_node(node)
@@ -56,7 +58,8 @@ def _context_dependent(
     call.output.extend(name or f"unused{at}" for at, name in enumerate(names))
     del call.attribute[:]
     call.attribute.extend(ir.serde.serialize_attribute(_named(attribute, name)) for name, attribute in given.items())
-    encoded = schema.get_context_dependent_function_with_opset_version(max(versions), call.SerializeToString(), types)
+    expand = schema.get_context_dependent_function_with_opset_version  # type: ignore[attr-defined]
+    encoded = expand(max(versions), call.SerializeToString(), types)
     if not encoded:
         return None
     proto = onnx.FunctionProto()

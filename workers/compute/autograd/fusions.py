@@ -61,7 +61,7 @@ def _gelu_end(flow: Flow, x: int, added: Step) -> Step | None:
 
 
 def fuse_gelu(steps: Sequence[Step], template: Sequence[Tensor | None], wanted: Collection[int]) -> list[Step]:
-    """x · ½ · (1 + erf(x / √2)) → GELU (Hendrycks & Gimpel, 2016)."""
+    """X · ½ · (1 + erf(x / √2)) → GELU (Hendrycks & Gimpel, 2016)."""
     flow, fused = flow_of(steps, template, wanted), {}
     for erf in steps:
         if erf.node.op_type != "Erf":
@@ -191,7 +191,8 @@ def fuse_attention(steps: Sequence[Step], template: Sequence[Tensor | None], wan
         last = flow.sole_reader(softmax.outputs[0], "MatMul")
         if last is None or last.inputs[0] != softmax.outputs[0]:
             continue
-        found, mask = _scores(flow, softmax.inputs[0]), ()
+        found = _scores(flow, softmax.inputs[0])
+        mask: tuple[int, ...] = ()
         masked = flow.maker(softmax.inputs[0], "Add")
         if found is None and masked is not None and flow.inner(softmax.inputs[0]):
             for slot in masked.inputs:

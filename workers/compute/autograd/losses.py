@@ -88,7 +88,8 @@ class Objective:
         if self.alpha > 0 and labels is not None:
             total = self.alpha * self._hard(_logits(values, self.heads[0]), labels)
         if self.alpha < 1 and targets is not None:
-            soft = sum(self._soft(at, _logits(values, head), targets[at]) for at, head in enumerate(self.heads))
+            parts = [self._soft(at, _logits(values, head), targets[at]) for at, head in enumerate(self.heads)]
+            soft = torch.stack(parts).sum()
             total = (1 - self.alpha) * soft if total is None else total + (1 - self.alpha) * soft
         if total is None:
             msg = "training needs labels or a teacher"
@@ -117,7 +118,7 @@ class Objective:
         return F.mse_loss(logits, target) / (self.spreads[at] if self.spreads else 1.0)
 
     def score(self, values: Mapping[str, Tensor], labels: Tensor | None, targets: Sequence[Tensor] | None) -> Tensor:
-        """Return the batch's mean score, higher is better: accuracy, agreement with the teacher, or 1 − error / variance."""
+        """Return the batch's mean score, higher is better: accuracy, agreement, or 1 − error / variance."""
         logits = _logits(values, self.heads[0])
         if labels is None and targets is not None:
             parts = [self._agreement(at, _logits(values, head), targets[at]) for at, head in enumerate(self.heads)]
@@ -170,18 +171,22 @@ def check_labels(labels: NDArray[np.generic], task: Task, width: int) -> None:
     Raises DatasetMismatch naming the first label that does not fit.
     """
     if task == "classification":
-        classes = max(width, 2)
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            msg = f"classification needs one whole-number class id for each row, not {labels.dtype} of shape {labels.shape}"
-            raise DatasetMismatch(msg)
-        if wrong := np.flatnonzero((labels < 0) | (labels >= classes)).tolist():
-            msg = f"label {int(labels[wrong[0]])} in row {wrong[0]} is out of range: the model has {classes} classes"
-            raise DatasetMismatch(msg)
+        _check_classes(labels, max(width, 2))
         return
     columns = 1 if labels.ndim == 1 else int(np.prod(labels.shape[1:]))
     if task in {"multilabel", "regression"} and columns != width:
         msg = f"the labels have {columns} columns, the model has {width} outputs"
         raise DatasetMismatch(msg)
-    if task == "multilabel" and (labels.min(initial=0) < 0 or labels.max(initial=0) > 1):
+    if task == "multilabel" and np.any((labels.astype(np.float64) < 0) | (labels.astype(np.float64) > 1)):
         msg = "multilabel labels must be 0 or 1"
+        raise DatasetMismatch(msg)
+
+
+def _check_classes(labels: NDArray[np.generic], classes: int) -> None:
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        given = f"{labels.dtype} of shape {labels.shape}"
+        raise DatasetMismatch(f"classification needs one whole-number class id for each row, not {given}")
+    ids = labels.astype(np.int64)
+    if wrong := np.flatnonzero((ids < 0) | (ids >= classes)).tolist():
+        msg = f"label {int(ids[wrong[0]])} in row {wrong[0]} is out of range: the model has {classes} classes"
         raise DatasetMismatch(msg)

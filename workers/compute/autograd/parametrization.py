@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from workers.compute.autograd.dtypes import from_numpy, to_numpy
+from workers.compute.autograd.dtypes import from_numpy, to_floats
 from workers.compute.graph.constraints import Codebook, Constraint, Mask
 
 
@@ -81,7 +81,7 @@ class Clustered(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the weight, one value per cluster."""
-        shared: Tensor = _Shared.apply(self.centroids * self.alive, self.indices)
+        shared: Tensor = _Shared.apply(self.centroids * self.alive, self.indices)  # type: ignore[no-untyped-call] # torch leaves `apply` untyped
         return shared
 
 
@@ -96,7 +96,7 @@ class Projected(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the projected weight."""
-        projected = from_numpy(self._constraint.project(to_numpy(self.value))).to(self.value.device)
+        projected = from_numpy(self._constraint.project(to_floats(self.value))).to(self.value.device)
         return self.value + (projected - self.value).detach()
 
 
@@ -118,7 +118,7 @@ def _(constraint: Mask, value: Tensor) -> Parametrization:
 
 @parametrize.register
 def _(constraint: Codebook, value: Tensor) -> Parametrization:
-    shared = constraint.project(to_numpy(value))
+    shared = constraint.project(to_floats(value))
     centroids = np.zeros(constraint.clusters, shared.dtype)
     centroids[constraint.indices.reshape(-1)] = shared.reshape(-1)
     indices = torch.from_numpy(constraint.indices.astype(np.int32))
@@ -127,5 +127,5 @@ def _(constraint: Codebook, value: Tensor) -> Parametrization:
 
 def stored(value: Tensor, constraint: Constraint | None, kind: np.dtype[np.generic]) -> NDArray[np.generic]:
     """Return the weight as the model stores it: in the file's type, its constraint kept bit for bit."""
-    array = to_numpy(value).astype(kind)
+    array: NDArray[np.floating] = to_floats(value).astype(kind)
     return array if constraint is None else constraint.project(array)

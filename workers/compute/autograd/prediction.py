@@ -32,7 +32,7 @@ def threads_set(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def predict(  # noqa: PLR0913 - each is one plain setting of a forward pass
+def predict(
     model: Model | Executor,
     samples: Samples,
     batch_size: int = 64,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class Fit:
     threads: int = 2
 
 
-def fit(  # noqa: PLR0913 - the interface that techniques share
+def fit(
     model: Model,
     dataset: Dataset,
     settings: Fit,
@@ -78,14 +79,16 @@ def fit(  # noqa: PLR0913 - the interface that techniques share
         session = _session(model, dataset, settings, teacher, progress)
         session.train(progress, on_step)
         session.executor.write_back()
+    progress(1.0, None)
     return tuple(session.curve)
 
 
 @contextmanager
 def _repeatable(settings: Fit) -> Iterator[None]:
     """Make every sum come out in the same order; put the process's settings back afterwards."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and only hides reads of unset memory
+    memory: Any = torch.utils.deterministic  # its one setting is made at run time, unknown to type checkers
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    memory.fill_uninitialized_memory = False  # costs time and only hides reads of unset memory
     torch.use_deterministic_algorithms(settings.device == "cpu")
     torch.manual_seed(settings.seed)
     try:
@@ -93,7 +96,7 @@ def _repeatable(settings: Fit) -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        memory.fill_uninitialized_memory = before[1]
 
 
 def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | None, progress: Progress) -> "_Session":
@@ -110,7 +113,7 @@ def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | Non
         validation_targets = targets_of(tutor, dataset.validation, size, lambda _: None)
         objective = replace(objective, spreads=targets.spreads(size))
     if dataset.task == "regression" and dataset.train.labels is not None:
-        spread = float(np.var(dataset.train.labels)) or 1.0
+        spread = float(np.var(dataset.train.labels.astype(np.float64))) or 1.0
         objective = replace(objective, spreads=(spread,))
     found = _Session(executor, dataset, settings, objective, targets, validation_targets)
     found.check()
@@ -119,10 +122,9 @@ def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | Non
 
 def _objective(model: Model, dataset: Dataset, settings: Fit, teacher: Model | None) -> Objective:
     """Return the loss that labels and teacher allow: no labels means teacher alone, and the other way round."""
+    alpha = settings.alpha if teacher is not None else 1.0
     if dataset.task == "match" or not dataset.labelled:
         alpha = 0.0
-    else:
-        alpha = settings.alpha if teacher is not None else 1.0
     if alpha == 0 and teacher is None:
         msg = "training needs labels or a teacher, and there is neither; give labels, or use distill"
         raise TechniqueNotApplicable(msg)
@@ -210,7 +212,7 @@ class _Session:
         self.executor.train()
         optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch, self.targets)
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.executor.parameters(), self.settings.clip)
         value = float(loss.detach())
         if not math.isfinite(value) or not math.isfinite(float(norm)):

@@ -87,7 +87,7 @@ def _dropout(node: Node) -> Kernel:
 
 
 RULES: dict[str, Rule] = {
-    "Celu": _with(lambda x, alpha: F.celu(x, alpha), alpha=1.0),
+    "Celu": _with(F.celu, alpha=1.0),
     "Dropout": _dropout,
     "Elu": _with(_elu, alpha=1.0),
     "Gelu": _gelu,

@@ -12,6 +12,8 @@ from app.errors import ModelUnsupported
 
 # Inputs and outputs are tensors or, for an absent optional one, None; only the plan calls a kernel.
 Kernel = Callable[..., Any]
+# A kernel of one output.
+TensorKernel = Callable[..., Tensor]
 
 
 class Body(Protocol):

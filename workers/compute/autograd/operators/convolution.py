@@ -14,16 +14,17 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, gro
     if any(begin != end for begin, end in pairs):
         x, pairs = F.pad(x, flat(pairs)), [(0, 0)] * len(pairs)
     padding = [begin for begin, _ in pairs]
+    nothing = [0] * len(pairs)
     return torch.convolution(
         x,
         weight,
         bias,
-        window.strides,
-        padding,
-        window.dilations,
-        False,
-        [0] * len(pairs),
-        groups,  # noqa: FBT003
+        stride=window.strides,
+        padding=padding,
+        dilation=window.dilations,
+        transposed=False,
+        output_padding=nothing,
+        groups=groups,
     )
 
 
@@ -64,12 +65,12 @@ def _conv_transpose(node: Node) -> Kernel:
             x,
             weight,
             None,
-            window.strides,
-            [0] * rank,
-            window.dilations,
-            True,
-            [0] * rank,
-            groups,  # noqa: FBT003
+            stride=window.strides,
+            padding=[0] * rank,
+            dilation=window.dilations,
+            transposed=True,
+            output_padding=[0] * rank,
+            groups=groups,
         )
         cut = [(-begin, more - end) for (begin, end), more in zip(pairs, extra, strict=True)]
         full = F.pad(full, flat(cut)) if any(pair != (0, 0) for pair in cut) else full

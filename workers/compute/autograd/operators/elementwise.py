@@ -6,12 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.compute.autograd.operators.base import Kernel, Node, Rule, plain, scalar
+from workers.compute.autograd.operators.base import Kernel, Node, Rule, TensorKernel, plain, scalar
 
 _UNSIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 
 
-def _wide(kernel: Kernel) -> Rule:
+def _wide(kernel: TensorKernel) -> Rule:
     """Compute unsigned types, for which PyTorch lacks kernels, in a signed type that holds their bits."""
 
     def run(*inputs: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def _wide(kernel: Kernel) -> Rule:
     return plain(run)
 
 
-def _compare(kernel: Kernel) -> Rule:
+def _compare(kernel: TensorKernel) -> Rule:
     def run(a: Tensor, b: Tensor) -> Tensor:
         kind = _UNSIGNED.get(a.dtype)
         return kernel(a, b) if kind is None else kernel(a.to(kind), b.to(kind))
@@ -31,7 +31,7 @@ def _compare(kernel: Kernel) -> Rule:
     return plain(run)
 
 
-def _legacy(kernel: Kernel, node: Node) -> Kernel:
+def _legacy(kernel: TensorKernel, node: Node) -> Kernel:
     """Opset 6 and older broadcast `b` from the attribute `axis` on."""
     if node.opset >= 7 or "axis" not in node.attributes:  # noqa: PLR2004 - opset numbers are the standard's
         return kernel
@@ -43,7 +43,7 @@ def _legacy(kernel: Kernel, node: Node) -> Kernel:
     return run
 
 
-def _arithmetic(kernel: Kernel) -> Rule:
+def _arithmetic(kernel: TensorKernel) -> Rule:
     return lambda node: _legacy(_wide(kernel)(node), node)
 
 
@@ -60,7 +60,7 @@ def _power(a: Tensor, b: Tensor) -> Tensor:
     return torch.pow(a.double(), b.double()).to(a.dtype) if a.dtype != b.dtype else torch.pow(a, b)
 
 
-def _modulo(node: Node) -> Kernel:
+def _modulo(node: Node) -> TensorKernel:
     return torch.fmod if node.integer("fmod") else torch.remainder
 
 

@@ -24,7 +24,8 @@ def _constant_of_shape(node: Node) -> Kernel:
 def _range(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     first, last, step = scalar(start), scalar(limit), scalar(delta)
     count = max(math.ceil((last - first) / step), 0)
-    return (torch.arange(count, device=start.device) * step + first).to(start.dtype)
+    steps: Tensor = torch.arange(count, device=start.device) * step + first
+    return steps.to(start.dtype)
 
 
 def _eye_like(node: Node) -> Kernel:

@@ -67,10 +67,18 @@ def _slice(node: Node) -> Kernel:
         axes = axes if axes is not None else list(range(len(starts)))
         steps = steps if steps is not None else [1] * len(starts)
         for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-            x = _slice_axis(x, axis, range(*slice(start, end, step).indices(x.shape[axis])))
+            x = _slice_axis(x, axis, chosen_range(start, end, step, x.shape[axis]))
         return x
 
     return run
+
+
+def chosen_range(start: int, end: int, step: int, size: int) -> range:
+    """Return the positions of a slice; unlike Python, a start before the front going backwards is the first element."""
+    start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+    if step > 0:
+        return range(min(max(start, 0), size), min(max(end, 0), size), step)
+    return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
 
 
 def _slice_axis(x: Tensor, axis: int, chosen: range) -> Tensor:

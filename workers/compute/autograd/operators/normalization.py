@@ -16,7 +16,7 @@ def _per_channel(values: Tensor, rank: int) -> Tensor:
 def _batch_normalization(node: Node) -> Kernel:
     epsilon, momentum = node.number("epsilon", 1e-5), node.number("momentum", 0.9)
     if node.integer("training_mode") and node.outputs > 1:
-        return lambda x, scale, bias, mean, var: _batch_statistics(x, scale, bias, mean, var, epsilon, momentum)
+        return _batch_statistics(epsilon, momentum)
 
     def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         # One value per channel has no variance: such a batch goes through the running statistics.
@@ -28,14 +28,17 @@ def _batch_normalization(node: Node) -> Kernel:
     return run
 
 
-def _batch_statistics(  # noqa: PLR0913 - the operator's own inputs and attributes
-    x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor, epsilon: float, momentum: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    axes = [axis for axis in range(x.dim()) if axis != 1]
-    batch_var, batch_mean = torch.var_mean(x, axes, correction=0)
-    normal = (x - _per_channel(batch_mean, x.dim())) * torch.rsqrt(_per_channel(batch_var, x.dim()) + epsilon)
-    y = normal * _per_channel(scale, x.dim()) + _per_channel(bias, x.dim())
-    return y, mean * momentum + batch_mean * (1 - momentum), var * momentum + batch_var * (1 - momentum)
+def _batch_statistics(epsilon: float, momentum: float) -> Kernel:
+    """Normalize by the batch itself and return the running statistics after it, as `training_mode` asks."""
+
+    def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        axes, rank = [axis for axis in range(x.dim()) if axis != 1], x.dim()
+        batch_var, batch_mean = torch.var_mean(x, axes, correction=0)
+        normal = (x - _per_channel(batch_mean, rank)) * torch.rsqrt(_per_channel(batch_var, rank) + epsilon)
+        y = normal * _per_channel(scale, rank) + _per_channel(bias, rank)
+        return y, mean * momentum + batch_mean * (1 - momentum), var * momentum + batch_var * (1 - momentum)
+
+    return run
 
 
 def _instance_normalization(node: Node) -> Kernel:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
 from workers.compute.autograd.operators.base import Kernel, Node, Rule, plain
+from workers.compute.autograd.operators.convolution import convolve
 from workers.compute.autograd.operators.windows import Window, flat, window_of
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -82,18 +84,7 @@ def _window_sum(x: Tensor, window: Window, pairs: list[tuple[int, int]]) -> Tens
         -1, 1, *(size + sum(pair) for size, pair in zip(x.shape[2:], pairs, strict=True))
     )
     ones = torch.ones(1, 1, *window.kernel, dtype=x.dtype, device=x.device)
-    rank = len(window.kernel)
-    summed = torch.convolution(
-        planes,
-        ones,
-        None,
-        window.strides,
-        [0] * rank,
-        window.dilations,
-        False,
-        [0] * rank,
-        1,  # noqa: FBT003
-    )
+    summed = convolve(planes, ones, None, replace(window, pads=(0,) * 2 * len(window.kernel), auto_pad="NOTSET"), 1)
     return summed.reshape(*x.shape[:2], *summed.shape[2:])
 
 

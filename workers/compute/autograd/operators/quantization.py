@@ -28,7 +28,7 @@ class _Quantize(torch.autograd.Function):
     """Round to a grid; the gradient passes where the value was inside it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: int, high: int) -> Tensor:  # noqa: ANN401 - PyTorch's context
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:  # noqa: ANN401 - PyTorch's context
         """Return x rounded half to even and limited to [low, high]."""
         ctx.save_for_backward((x >= low) & (x <= high))
         return torch.round(x).clamp(low, high)
@@ -68,7 +68,8 @@ def _quantize(node: Node) -> Kernel:
         low, high = _RANGES[kind]
         offset = torch.zeros(()) if zero is None else _spread(zero.to(torch.int32), x, axis, block).to(x.dtype)
         offset = offset.to(x.device)
-        rounded: Tensor = _Quantize.apply(scaled.float(), low - offset.float(), high - offset.float()) + offset
+        rounded: Tensor = _Quantize.apply(scaled.float(), low - offset.float(), high - offset.float())  # type: ignore[no-untyped-call] # torch leaves `apply` untyped
+        rounded = rounded + offset
         # Gradients need floats: while training, the integers travel as floats of equal value.
         return rounded if torch.is_grad_enabled() and rounded.requires_grad else rounded.to(TORCH_TYPES[kind])
 

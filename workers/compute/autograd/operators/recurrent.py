@@ -140,7 +140,7 @@ def _recurrent(make_cell: Callable[[Node], Cell], defaults: list[str], states: i
         activations, batch_first = _activations(node, defaults, count), bool(node.integer("layout"))
 
         def run(x: Tensor, weight: Tensor, recurrence: Tensor, *rest: Tensor | None) -> tuple[Tensor, ...]:
-            bias, lengths, hidden, carry, peepholes = [*rest, *([None] * (5 - len(rest)))]
+            bias, lengths, hidden, carry, peepholes = (*rest, None, None, None, None, None)[:5]
             x = x.transpose(0, 1) if batch_first else x
             size = recurrence.shape[-1]
             given = [hidden, carry][:states]
@@ -160,8 +160,8 @@ def _recurrent(make_cell: Callable[[Node], Cell], defaults: list[str], states: i
                 ends.append(end)
             y, finals = torch.stack(outputs, 1), [torch.stack(parts) for parts in zip(*ends, strict=True)]
             if batch_first:
-                return y.permute(2, 0, 1, 3), *(final.transpose(0, 1) for final in finals)
-            return y, *finals
+                y, finals = y.permute(2, 0, 1, 3), [final.transpose(0, 1) for final in finals]
+            return (y, *finals)
 
         return run
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.compute.autograd.operators.base import Kernel, Node, Rule, axes_of, scalar
+from workers.compute.autograd.operators.base import Kernel, Node, Rule, TensorKernel, axes_of, scalar
 
 # Receives the tensor, the axes (never empty) and keepdim.
 Reduction = Callable[[Tensor, list[int], bool], Tensor]
@@ -16,12 +16,17 @@ def _reduce(reduction: Reduction) -> Rule:
         keep, fixed = bool(node.integer("keepdims", 1)), node.integers("axes")
         skip_empty = bool(node.integer("noop_with_empty_axes"))
 
+        def alone(x: Tensor) -> Tensor:
+            """Reduce each element alone: what is summed is one number, but its square or logarithm still counts."""
+            drop = False
+            return reduction(x.unsqueeze(-1), [x.dim()], drop)
+
         def run(x: Tensor, given: Tensor | None = None) -> Tensor:
             axes = axes_of(given, fixed)
             if not axes and skip_empty:
-                return reduction(x.unsqueeze(-1), [x.dim()], False)
+                return alone(x)
             axes = axes or list(range(x.dim()))
-            return reduction(x, axes, keep) if axes else reduction(x.reshape(1), [0], False)
+            return reduction(x, axes, keep) if axes else alone(x)
 
         return run
 
@@ -44,7 +49,7 @@ def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:  # noqa: FBT001 - P
     return torch.mean(x.double(), axes, keep).to(x.dtype)
 
 
-def _extreme(function: Callable[..., Tensor], worst: float) -> Reduction:
+def _extreme(function: TensorKernel, worst: float) -> Reduction:
     def run(x: Tensor, axes: list[int], keep: bool) -> Tensor:  # noqa: FBT001 - PyTorch's own signature
         if x.numel():
             return function(x, axes, keep)
@@ -64,7 +69,8 @@ def _worst(kind: torch.dtype, worst: float) -> float:
 
 def _norm(x: Tensor, axes: list[int], keep: bool) -> Tensor:  # noqa: FBT001 - PyTorch's own signature
     if x.is_floating_point():
-        return torch.linalg.vector_norm(x, 2, axes, keep)
+        norm: Tensor = torch.linalg.vector_norm(x, 2, axes, keep)
+        return norm
     return torch.sqrt(torch.sum(x.double().square(), axes, keep)).to(x.dtype)
 
 
@@ -88,12 +94,12 @@ def _arg(function: Callable[..., Tensor]) -> Rule:
 
 
 def _top_k(node: Node) -> Kernel:
-    axis, fixed = node.integer("axis", -1), node.attributes.get("k")
+    axis, fixed = node.integer("axis", -1), node.integer("k")
     largest = bool(node.integer("largest", 1))
 
     def run(x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # A stable sort keeps the lower index first among equal values, as the standard asks; topk does not.
-        count = int(fixed) if given is None else int(scalar(given))
+        count = fixed if given is None else int(scalar(given))
         values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
         return values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
 

@@ -67,7 +67,7 @@ _ROUNDING: dict[str, Callable[[Floats], Floats]] = {
 
 
 def _linear(distance: Floats) -> Floats:
-    return np.maximum(0, 1 - np.abs(distance))
+    return np.asarray(np.maximum(0, 1 - np.abs(distance)))
 
 
 def _cubic(distance: Floats, a: float) -> Floats:
@@ -89,7 +89,7 @@ def _matrix(axis: _Axis, method: _Method) -> Floats:
         return weights
     stretch = min(axis.scale, 1.0) if method.antialias else 1.0
     reach = (2 if method.mode == "cubic" else 1) / stretch
-    first, count = np.floor(where - reach).astype(int), int(math.ceil(2 * reach)) + 2
+    first, count = np.floor(where - reach).astype(int), math.ceil(2 * reach) + 2
     for step in range(count):
         at = first + step
         distance = (at - where) * stretch
@@ -100,7 +100,7 @@ def _matrix(axis: _Axis, method: _Method) -> Floats:
         drop = method.exclude_outside or method.antialias
         part = np.where(inside, part, 0) if drop else part
         np.add.at(weights, (rows, np.clip(at, 0, axis.size - 1)), part)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _apply(x: Tensor, at: int, axis: _Axis, method: _Method) -> Tensor:
@@ -114,8 +114,8 @@ def _apply(x: Tensor, at: int, axis: _Axis, method: _Method) -> Tensor:
     weights = torch.from_numpy(_matrix(axis, method)).to(x.device, kind)
     y = torch.matmul(x.to(kind).movedim(at, -1), weights.T).movedim(-1, at)
     if method.transform == "tf_crop_and_resize":
-        where = torch.from_numpy(_coordinates(axis, method.transform)).to(x.device)
-        outside = ((where < 0) | (where > axis.size - 1)).reshape(
+        places = torch.from_numpy(_coordinates(axis, method.transform)).to(x.device)
+        outside = ((places < 0) | (places > axis.size - 1)).reshape(
             [-1 if d == at % x.dim() else 1 for d in range(x.dim())]
         )
         y = torch.where(outside, torch.full((), method.extrapolation, dtype=kind, device=x.device), y)
@@ -165,7 +165,7 @@ def _resize(node: Node) -> Kernel:
 
 
 def _upsample(node: Node) -> Kernel:
-    fixed = node.attributes.get("scales")
+    fixed = node.attributes.get("scales", ())
     method = _Method(node.text("mode", "nearest"), "asymmetric", "floor", -0.75, False, False, 0.0)  # noqa: FBT003
 
     def run(x: Tensor, scales: Tensor | None = None) -> Tensor:

@@ -86,7 +86,7 @@ def _split(node: Node) -> Kernel:
 
 
 def _expand(x: Tensor, given: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, torch.Size(given.tolist())))
+    return x.expand(torch.broadcast_shapes(x.shape, torch.Size(given.tolist())))  # type: ignore[no-untyped-call] # untyped in torch
 
 
 def _tile(x: Tensor, repeats: Tensor, axis: Tensor | None = None) -> Tensor:
