@@ -34,7 +34,7 @@ from app.services.caller import Caller
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 _PART_TYPES = frozenset({"application/partial-upload", "application/octet-stream", "application/offset+octet-stream"})
 _SHA256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
-_MOST_DIGITS = 15
+_MOST_DIGITS = 18
 _RAW_BODY = {"requestBody": {"content": {"application/partial-upload": {"schema": {"type": "string"}}}}}
 _PART_REFUSALS = (DigestMismatch, FormatUnsafe, InsufficientStorage, PayloadTooLarge, UnsupportedEncoding)
 
