@@ -163,3 +163,13 @@ def test_gradient_of_a_centroid_is_the_sum_over_its_cluster() -> None:
     assert whole is not None
     sums = np.bincount(indices.reshape(-1), whole.numpy().reshape(-1))
     np.testing.assert_allclose(shared.numpy(), [sums[0], 0, sums[2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_shape_arithmetic_never_reads_from_the_device(opset: int) -> None:
+    # The meta device has no values at all: reading one would raise, as reading a GPU's would wait.
+    executor = Executor(graphs.model(graphs.encoder(opset)), device="meta")
+    logits = executor(tensors(text()))["logits"]
+    logits.sum().backward()
+    assert logits.shape == (3, 3)
+    assert logits.device.type == "meta"

@@ -18,6 +18,8 @@ from workers.compute.autograd.operators import (
     reductions,
     resizing,
     shapes,
+    signals,
+    vision,
 )
 from workers.compute.autograd.operators.base import Rule
 
@@ -36,6 +38,8 @@ _FAMILIES = (
     reductions,
     resizing,
     shapes,
+    signals,
+    vision,
 )
 
 # By operator name in the standard domain.

@@ -95,10 +95,8 @@ def _matrix(axis: _Axis, method: _Method) -> Floats:
         distance = (at - where) * stretch
         part = _cubic(distance, method.cubic) if method.mode == "cubic" else _linear(distance)
         inside = (at >= 0) & (at < axis.size)
-        # Positions outside repeat the border, unless they are left out and the rest is scaled up. A stretched
-        # filter leaves them out in any case.
-        drop = method.exclude_outside or method.antialias
-        part = np.where(inside, part, 0) if drop else part
+        # Positions outside repeat the border, unless they are left out and the rest is scaled up.
+        part = np.where(inside, part, 0) if method.exclude_outside else part
         np.add.at(weights, (rows, np.clip(at, 0, axis.size - 1)), part)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
