@@ -19,6 +19,7 @@ import workers
 _MAX_LINE_BYTES = 64 << 20  # a report of a large model with its tensors is a few megabytes
 _MAX_TOTAL_BYTES = 512 << 20
 _STDERR_TAIL_BYTES = 4_096
+_LOOK_EVERY_S = 0.5
 _ROOT = Path(workers.__file__ or "").resolve().parent.parent
 
 
@@ -81,7 +82,8 @@ class Child:
         os.set_blocking(self._pipe, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
-        self._partial, self._total = b"", 0
+        self._partial, self._total = bytearray(), 0
+        self._looked = 0.0
         self.ended = False  # its pipe is closed: nothing more will be said
         self.resident_bytes = 0  # as last seen, to tell an out-of-memory kill from another
 
@@ -105,9 +107,13 @@ class Child:
             self.ended = True
             return []
         self._total += len(got)
-        *whole, self._partial = (self._partial + got).split(b"\n")
+        self._partial += got
         if len(self._partial) > _MAX_LINE_BYTES or self._total > _MAX_TOTAL_BYTES:
             raise TooTalkative
+        if b"\n" not in got:
+            return []
+        *whole, rest = bytes(self._partial).split(b"\n")
+        self._partial = bytearray(rest)
         return whole
 
     def stop(self, grace_s: float) -> int:
@@ -151,6 +157,9 @@ class Child:
             return
 
     def _look(self) -> None:
+        if time.monotonic() - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = time.monotonic()
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         except (OSError, IndexError):
