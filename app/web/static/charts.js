@@ -2,10 +2,11 @@
 
 import { h, s } from "/static/dom.js";
 
-const WIDTH = 480;
+const NARROWEST = 260;
+const width = (place) => Math.max(NARROWEST, place.clientWidth || 480); // drawn at its real size: text stays legible
 const short = (value) => String(Number(value.toPrecision(3)));
 
-// `series`: [{name, mark: "a" | "b", points: [[x, y], …]}]
+// `series`: [{name, mark: "a" | "b", points: [[x, y, part], …]}]; the line is broken where the part changes
 export function lineChart(place, series, label) {
   const shown = series.filter(({ points }) => points.length);
   if (!shown.length) {
@@ -14,7 +15,8 @@ export function lineChart(place, series, label) {
   }
   const all = shown.flatMap(({ points }) => points);
   const [xs, ys] = [all.map(([x]) => x), all.map(([, y]) => y)];
-  const [left, top, right, bottom] = [52, 10, WIDTH - 8, 190];
+  const wide = width(place);
+  const [left, top, right, bottom] = [52, 10, wide - 8, 190];
   const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
   let [y0, y1] = [Math.min(...ys), Math.max(...ys)];
   if (y0 === y1) [y0, y1] = [y0 - Math.abs(y0) * 0.05 - 1e-6, y1 + Math.abs(y1) * 0.05 + 1e-6];
@@ -23,13 +25,22 @@ export function lineChart(place, series, label) {
   const ticks = [y0, (y0 + y1) / 2, y1].map((y) => [
     s("line", { class: "axis", x1: left, x2: right, y1: py(y), y2: py(y) }), s("text", { x: left - 6, y: py(y) + 4, "text-anchor": "end" }, short(y))]);
   const curves = shown.map(({ mark, points }) => [
-    s("polyline", { class: mark, points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }),
+    parts(points).map((part) => s("polyline", { class: mark, points: part.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") })),
     points.length < 40 ? points.map(([x, y]) => s("circle", { class: mark, cx: px(x), cy: py(y), r: 2.5 })) : []]);
   const last = shown.map(({ name, points }) => `${name} ${short(points.at(-1)[1])}`).join(", ");
   place.replaceChildren(
     h("p", { class: "legend" }, shown.map(({ name, mark, points }) => h("span", { class: mark }, `${name} ${short(points.at(-1)[1])}`))),
-    s("svg", { viewBox: `0 0 ${WIDTH} 212`, role: "img", "aria-label": `${label}: now ${last}` }, ticks.flat(), curves.flat(3),
+    s("svg", { viewBox: `0 0 ${wide} 212`, role: "img", "aria-label": `${label}: now ${last}` }, ticks.flat(), curves.flat(3),
       s("text", { x: right, y: 208, "text-anchor": "end" }, "training steps →")));
+}
+
+function parts(points) {
+  const found = [];
+  for (const point of points) {
+    if (found.length && found.at(-1)[0][2] === point[2]) found.at(-1).push(point);
+    else found.push([point]);
+  }
+  return found;
 }
 
 // `rows`: [{name, before, after, format}]; each row is scaled to its own larger value.
@@ -38,7 +49,8 @@ export function pairBars(place, rows, label) {
     place.replaceChildren(h("p", { class: "quiet" }, "Not measured."));
     return;
   }
-  const [left, right, height] = [4, WIDTH - 96, 62];
+  const wide = width(place);
+  const [left, right, height] = [4, wide - 120, 62];
   const bar = (mark, value, largest, y, text) => [
     s("rect", { class: mark, x: left, y, rx: 3, height: 15, width: Math.max(2, (value / largest) * (right - left)) }),
     s("text", { class: mark === "after" ? "strong" : null, x: left + Math.max(2, (value / largest) * (right - left)) + 6, y: y + 12 }, text)];
@@ -50,5 +62,5 @@ export function pairBars(place, rows, label) {
   });
   const spoken = rows.map(({ name, before, after, format }) => `${name} ${format(before)} before, ${format(after)} after`).join("; ");
   place.replaceChildren(h("p", { class: "legend" }, h("span", { class: "before" }, "before"), h("span", {}, "after")),
-    s("svg", { viewBox: `0 0 ${WIDTH} ${rows.length * height}`, role: "img", "aria-label": `${label}: ${spoken}` }, drawn.flat(3)));
+    s("svg", { viewBox: `0 0 ${wide} ${rows.length * height}`, role: "img", "aria-label": `${label}: ${spoken}` }, drawn.flat(3)));
 }

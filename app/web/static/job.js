@@ -2,6 +2,7 @@
 
 import { events, get, post } from "/static/api.js";
 import { lineChart } from "/static/charts.js";
+import { setOptions } from "/static/defaults.js";
 import { byId, clock, duration, facts, h, percent, problemNotice, showProblem, when } from "/static/dom.js";
 
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
@@ -25,19 +26,19 @@ function showJob() {
   document.title = `${job.state} · ${percent(job.progress)} · modelpress`;
 }
 
-function showRequest() {
+function showRequest(techniques) {
   const link = (path, text) => h("a", { href: path }, text);
   facts(byId("request"), [
     ["model", h("code", {}, job.model)], ["data", job.dataset ? h("code", {}, job.dataset) : "none"], ["task", job.task], ["seed", String(job.seed)],
-    ["recipe", h("code", {}, job.recipe.steps.map(describeStep).join("  →  "))],
+    ["recipe", h("code", {}, setOptions(job.recipe.steps, techniques).map(describeStep).join("  →  "))],
     ["guard", job.guard ? `${job.guard.metric} may drop by ${job.guard.max_drop}` : "none"], ["created", when(job.created_at)],
     ["", link(`/?model=${job.model}${job.dataset ? `&dataset=${job.dataset}` : ""}`, "another job with these inputs")],
   ]);
 }
 
 function describeStep({ technique, ...options }) {
-  const set = Object.entries(options).filter(([, value]) => value !== null && !(Array.isArray(value) && !value.length));
-  return `${technique}(${set.map(([name, value]) => `${name}=${value}`).join(", ")})`;
+  const set = Object.entries(options).map(([name, value]) => `${name}=${value}`).join(", ");
+  return set ? `${technique}(${set})` : technique;
 }
 
 function showProgress(progress, eta) {
@@ -83,7 +84,7 @@ async function take(event) {
   if (event.progress !== null) showProgress((job.progress = event.progress), (job.eta_s = event.eta_s));
   if (event.point) {
     points += 1;
-    for (const [name, curve] of Object.entries(curves)) if (event.point[name] !== null) curve.push([points, event.point[name]]);
+    for (const [name, curve] of Object.entries(curves)) if (event.point[name] !== null) curve.push([points, event.point[name], event.stage]);
   }
   const text = event.message || (event.kind === "state" ? event.detail.state ?? event.stage : event.kind === "step" ? `step done: ${event.stage}` : "");
   if (text) writeLog(event, text);
@@ -95,6 +96,7 @@ async function take(event) {
 }
 
 function redraw() {
+  if (!FINAL.has(job.state)) showProgress(job.progress, job.eta_s); // the clock goes on
   if (stale || !FINAL.has(job.state)) showStages();
   if (stale) showCurves();
   stale = false;
@@ -108,7 +110,7 @@ async function ended() {
 async function begin() {
   job = await get(`/v1/jobs/${id}`);
   showJob();
-  showRequest();
+  showRequest(await get("/v1/techniques"));
   showCurves();
   const timer = setInterval(redraw, 500);
   for await (const event of events(`/v1/jobs/${id}/events`, ended)) await take(event);

@@ -2,6 +2,7 @@
 
 import { call, get, post, saveFile, sleep } from "/static/api.js";
 import { pairBars } from "/static/charts.js";
+import { setOptions } from "/static/defaults.js";
 import { byId, duration, facts, figureName, figureValue, h, problemNotice, scaled, showProblem, table } from "/static/dom.js";
 
 const id = byId("verdict").dataset.job;
@@ -44,7 +45,7 @@ function drawLayers({ tensors }) {
   const largest = [...tensors].sort((a, b) => b.dense_bytes - a.dense_bytes).slice(0, MANY_LAYERS);
   const headings = ["Tensor", "Read by", "Shape", "Encoding", ">Bits", ">Entropy", ">Non-zero", ">Values", ">SNR", ">Dense", ">Packed"];
   const rows = largest.map((tensor) => [
-    h("code", {}, tensor.name), tensor.operator, tensor.shape.join(" × "), tensor.encoding, tensor.bits_per_weight.toFixed(2), tensor.entropy_bits_per_weight.toFixed(2),
+    h("code", {}, tensor.name), tensor.operator, tensor.shape.join("×"), tensor.encoding, tensor.bits_per_weight.toFixed(2), tensor.entropy_bits_per_weight.toFixed(2),
     `${((100 * tensor.nonzeros) / Math.max(1, tensor.parameters)).toFixed(1)} %`, scaled(tensor.unique_values), tensor.snr_db === null ? "–" : `${tensor.snr_db.toFixed(1)} dB`,
     scaled(tensor.dense_bytes, "B"), scaled(tensor.packed_bytes, "B")]);
   byId("layer-table").replaceChildren(rows.length ? table(headings, rows) : h("p", { class: "quiet" }, "No weight tensor in the file."),
@@ -61,15 +62,15 @@ function copyable(title, text) {
   return [h("div", { class: "copy" }, h("h3", {}, title), navigator.clipboard ? button : null), h("pre", {}, text)];
 }
 
-function drawAgain(job) {
-  const clean = (step) => Object.fromEntries(Object.entries(step).filter(([, value]) => value !== null));
-  const recipe = { version: 1, steps: job.recipe.steps.map(clean) };
+function drawAgain(job, techniques) {
+  const recipe = { version: 1, steps: setOptions(job.recipe.steps, techniques) };
   const body = { model: job.model, ...(job.dataset ? { dataset: job.dataset } : {}), task: job.task, seed: job.seed, recipe, ...(job.guard ? { guard: job.guard } : {}) };
   const curl = `curl -X POST ${location.origin}/v1/jobs -H 'Content-Type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
   const quoted = (value) => (value === null ? "None" : JSON.stringify(value));
   const steps = JSON.stringify(recipe.steps).replaceAll(":true", ":True").replaceAll(":false", ":False");
   const python = `from modelpress import Client\njob = Client("${location.origin}").submit("${job.model}", ${steps}, ${quoted(job.dataset)}, task="${job.task}", seed=${job.seed})`;
-  byId("again").replaceChildren(...copyable("Recipe", JSON.stringify(recipe, null, 2)), ...copyable("curl", curl), ...copyable("Python", python));
+  byId("again").replaceChildren(...copyable("Recipe", JSON.stringify(recipe, null, 2)), ...copyable("curl", curl), ...copyable("Python", python),
+    h("details", { class: "options" }, h("summary", {}, "Full recipe, defaults included"), copyable("Recipe", JSON.stringify(job.recipe, null, 2))));
 }
 
 function drawEnvironment(report) {
@@ -131,6 +132,7 @@ function benchmarkTable({ candidate, original, speedups }) {
 
 async function begin() {
   const job = await get(`/v1/jobs/${id}`);
+  const techniques = await get("/v1/techniques");
   let report;
   try {
     report = await get(`/v1/jobs/${id}/report`);
@@ -148,7 +150,7 @@ async function begin() {
   drawChanges(report);
   drawSteps(report);
   drawLayers(report);
-  drawAgain(job);
+  drawAgain(job, techniques);
   drawEnvironment(report);
   byId("result").hidden = false;
   drawCharts(report);
