@@ -84,7 +84,7 @@ class Decoder:
     def constant(self, label: str, values: Array) -> ir.Value:
         """Add an initializer."""
         name = f"{self._name}/{label}"
-        tensor = ir.tensor(np.ascontiguousarray(values), name=name)
+        tensor = ir.tensor(np.asarray(values, order="C"), name=name)
         constant = ir.Value(
             name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
         )

@@ -113,7 +113,7 @@ def _decode(model: Model, name: str, quantized: NDArray[np.int8], scales: NDArra
 
 
 def _initializer(model: Model, name: str, values: NDArray[np.generic]) -> ir.Value:
-    tensor = ir.tensor(np.ascontiguousarray(values), name=name)
+    tensor = ir.tensor(np.asarray(values, order="C"), name=name)
     value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     model.graph.register_initializer(value)
     return value

@@ -56,7 +56,7 @@ class Model:
     def write(self, name: str, values: NDArray[np.generic]) -> None:
         """Replace the values of an initializer; shape and dtype follow `values`."""
         initializer = self.graph.initializers[name]
-        initializer.const_value = onnx_ir.tensor(np.ascontiguousarray(values), name=name)
+        initializer.const_value = onnx_ir.tensor(np.asarray(values, order="C"), name=name)
         initializer.shape = onnx_ir.Shape(values.shape)
         initializer.dtype = initializer.const_value.dtype
 
