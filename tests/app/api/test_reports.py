@@ -1,0 +1,66 @@
+import httpx
+
+from app.contracts.job import JobState
+from tests.app.acting_worker import ActingWorker
+from tests.app.seeds import REPORT, UNKNOWN, published, ready_model, submitted_job
+
+
+async def report(client: httpx.AsyncClient, worker: ActingWorker, accept: str) -> httpx.Response:
+    artifact = await published(client, worker)
+    job = (await client.get(f"/v1/artifacts/{artifact}")).json()["job"]
+    return await client.get(f"/v1/jobs/{job}/report", headers={"Accept": accept})
+
+
+async def test_report_is_json(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    answer = await report(client, worker, "*/*")
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["verdict"] == REPORT["verdict"]
+
+
+async def test_model_card_begins_with_the_verdict_and_escapes_names(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    answer = await report(client, worker, "text/markdown")
+
+    head, card = answer.text.split("\n---\n\n")
+    assert answer.headers["Content-Type"] == "text/markdown; charset=utf-8"
+    assert 'base_model_relation: "quantized"' in head
+    assert card.startswith(r"# 5.1x smaller \<b\>and")
+    assert "| accuracy | 98.00% | 97.90% | -0.10 points \\[-0.40, +0.20\\], n = 1,200 |" in card.replace("\\_", "_")
+    assert "| file\\_bytes | 2.00 MB | 400.00 kB |  | 5.00× | better |" in card
+    assert "<script>" not in card
+    assert r"\<script\>alert(1)\</script\>\|w" in card
+
+
+async def test_page_begins_with_the_verdict_and_escapes_names(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    answer = await report(client, worker, "text/html")
+
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "<h1>5.1x smaller &lt;b&gt;" in answer.text
+    assert "<script" not in answer.text
+    assert "it has no VNNI" in answer.text
+
+
+async def test_report_in_another_form_is_not_acceptable(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    assert (await report(client, worker, "application/pdf")).status_code == 406
+
+
+async def test_report_before_the_end_is_a_conflict(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    job = await submitted_job(client, await ready_model(client, worker))
+
+    answer = await client.get(f"/v1/jobs/{job}/report")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (409, "5")
+
+
+async def test_report_of_a_job_without_one_is_404(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    job = await submitted_job(client, await ready_model(client, worker))
+    worker.end(worker.claim(job), JobState.FAILED)
+
+    assert (await client.get(f"/v1/jobs/{job}/report")).status_code == 404
+
+
+async def test_report_of_an_unknown_job_is_404(client: httpx.AsyncClient) -> None:
+    assert (await client.get(f"/v1/jobs/job_{UNKNOWN}/report")).status_code == 404

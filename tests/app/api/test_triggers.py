@@ -1,0 +1,212 @@
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from app import signatures
+from app.resources import Resources
+from app.stores.tables import hook_deliveries
+from tests.app.acting_worker import ActingWorker
+from tests.app.seeds import ONNX, RAW, UNKNOWN, ready_model
+
+SECRET = "a shared secret of the registry"
+RECIPE = {"steps": [{"technique": "share_weights"}]}
+MLFLOW_EVENT = {"entity": "model_version", "action": "created", "data": {"name": "spam", "version": "3"}}
+
+
+async def made(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/triggers", json={"name": "retrain", "recipe": RECIPE, "secret": SECRET, **body})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def standard(body: bytes, delivery: str = "one", secret: str = SECRET, shift_s: float = 0) -> dict[str, str]:
+    return signatures.signed_headers(secret, delivery, body, time.time() + shift_s)
+
+
+def mlflow(body: bytes, delivery: str = "one") -> dict[str, str]:
+    stamp = int(time.time())
+    return {
+        "X-MLflow-Delivery-Id": delivery,
+        "X-MLflow-Timestamp": str(stamp),
+        "X-MLflow-Signature": signatures.sign(SECRET, delivery, stamp, body, "mlflow"),
+    }
+
+
+async def jobs(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    return list((await client.get("/v1/jobs")).json()["items"])
+
+
+async def test_secret_is_shown_once(client: httpx.AsyncClient) -> None:
+    created = (await client.post("/v1/triggers", json={"name": "retrain", "recipe": RECIPE})).json()
+
+    read = (await client.get(f"/v1/triggers/{created['id']}")).json()
+
+    assert created["secret"].startswith("whsec_")
+    assert created["hook"] == f"/v1/hooks/{created['id']}"
+    assert read["secret"] is None
+
+
+async def test_deleted_trigger_takes_no_delivery(client: httpx.AsyncClient) -> None:
+    trigger = await made(client)
+
+    answer = await client.delete(f"/v1/triggers/{trigger['id']}")
+
+    assert answer.status_code == 204
+    assert (await client.get("/v1/triggers")).json()["items"] == []
+    assert (await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"secret": "short"}, "/secret"),
+        ({"secret": "whsec_not base64!!"}, "/secret"),
+        ({"model": f"mdl_{UNKNOWN}"}, "/model"),
+        ({"dataset": f"dst_{UNKNOWN}"}, "/dataset"),
+        ({"webhook": "http://127.0.0.1/"}, "/webhook"),
+        ({"kind": "github"}, "/kind"),
+    ],
+)
+async def test_trigger_that_cannot_work_is_pointed_at(
+    client: httpx.AsyncClient, changes: dict[str, Any], pointer: str
+) -> None:
+    answer = await client.post("/v1/triggers", json={"name": "retrain", "recipe": RECIPE, **changes})
+
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert "short" not in answer.json()["detail"]
+
+
+async def test_mlflow_delivery_starts_the_stored_job(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    model = await ready_model(client, worker)
+    trigger = await made(client, kind="mlflow", model=model, match={"events": ["model_version.created"]})
+    body = json.dumps(MLFLOW_EVENT).encode()
+
+    answer = await client.post(trigger["hook"], content=body, headers=mlflow(body))
+
+    assert answer.status_code == 202, answer.text
+    started = (await client.get(answer.headers["Location"])).json()
+    assert (started["model"], started["trigger"]) == (model, trigger["id"])
+
+
+async def test_cloudevent_names_its_own_model(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    model = await ready_model(client, worker)
+    trigger = await made(client)
+    body = json.dumps({"specversion": "1.0", "type": "registered", "data": {"model": model}}).encode()
+
+    answer = await client.post(trigger["hook"], content=body, headers=standard(body))
+
+    assert answer.json()["accepted"] is True
+    assert (await jobs(client))[0]["model"] == model
+
+
+async def test_same_delivery_answers_the_first_outcome(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    trigger = await made(client, model=await ready_model(client, worker))
+    first = await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+
+    second = await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.json() == first.json()
+    assert len(await jobs(client)) == 1
+
+
+async def test_delivery_whose_handling_died_makes_no_second_job(
+    client: httpx.AsyncClient, worker: ActingWorker, resources: Resources
+) -> None:
+    trigger = await made(client, model=await ready_model(client, worker))
+    await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+    with resources.database.transaction() as tx:
+        tx.execute(hook_deliveries.update().values(outcome=None))
+
+    answer = await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+
+    assert answer.json()["accepted"] is True
+    assert len(await jobs(client)) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        standard(b"{}", secret="another secret of 31 characters"),
+        standard(b"{ }"),
+        standard(b"{}", shift_s=-400),
+        standard(b"{}", shift_s=400),
+        mlflow(b"{}"),
+    ],
+)
+async def test_forged_delivery_is_401(client: httpx.AsyncClient, worker: ActingWorker, headers: dict[str, str]) -> None:
+    trigger = await made(client, model=await ready_model(client, worker))
+
+    answer = await client.post(trigger["hook"], content=b"{}", headers=headers)
+
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (401, "signature-invalid")
+    assert await jobs(client) == []
+
+
+async def test_unknown_hook_answers_as_a_forged_delivery(client: httpx.AsyncClient) -> None:
+    answer = await client.post(f"/v1/hooks/trg_{UNKNOWN}", content=b"{}", headers=standard(b"{}"))
+
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (401, "signature-invalid")
+
+
+@pytest.mark.parametrize("match", [{"events": ["model_version.deleted"]}, {"name": "ham"}, {"alias": "champion"}])
+async def test_delivery_that_does_not_match_starts_nothing(
+    client: httpx.AsyncClient, worker: ActingWorker, match: dict[str, Any]
+) -> None:
+    trigger = await made(client, kind="mlflow", model=await ready_model(client, worker), match=match)
+    body = json.dumps(MLFLOW_EVENT).encode()
+
+    answer = await client.post(trigger["hook"], content=body, headers=mlflow(body))
+
+    assert (answer.status_code, answer.json()["accepted"]) == (200, False)
+    assert answer.json()["reason"]
+    assert await jobs(client) == []
+
+
+async def test_delivery_without_a_model_starts_nothing(client: httpx.AsyncClient) -> None:
+    trigger = await made(client)
+
+    answer = await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+
+    assert (answer.status_code, answer.json()["accepted"]) == (200, False)
+
+
+async def test_delivery_of_an_unknown_model_says_why(client: httpx.AsyncClient) -> None:
+    trigger = await made(client)
+    body = json.dumps({"model": f"mdl_{UNKNOWN}"}).encode()
+
+    answer = await client.post(trigger["hook"], content=body, headers=standard(body))
+
+    assert answer.json()["accepted"] is False
+    assert "no model with this id" in answer.json()["reason"]
+
+
+async def test_delivery_of_a_model_still_checked_may_be_sent_again(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    model = (await client.post("/v1/models", content=ONNX, headers=RAW)).json()["id"]
+    trigger = await made(client, model=model)
+    early = await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+    worker.accept_model(model)
+
+    answer = await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+
+    assert (early.status_code, answer.status_code) == (409, 202)
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[]", b"[" * 100_000])
+async def test_delivery_that_is_no_event_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
+    trigger = await made(client)
+
+    assert (await client.post(trigger["hook"], content=body, headers=standard(body))).status_code == 422
+
+
+async def test_delivery_of_megabytes_is_refused(client: httpx.AsyncClient) -> None:
+    trigger = await made(client)
+
+    assert (await client.post(trigger["hook"], content=b" " * (1 << 21), headers=standard(b""))).status_code == 413
