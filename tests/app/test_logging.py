@@ -1,0 +1,50 @@
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app.logging import configure, printable
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_every_line_is_json_with_the_bound_job(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    with structlog.contextvars.bound_contextvars(work="job_1"):
+        structlog.stdlib.get_logger("a").info("starts")
+        logging.getLogger("celery").warning("got %s", 3)
+    assert [(line["event"], line["work"]) for line in lines(capsys)] == [("starts", "job_1"), ("got 3", "job_1")]
+
+
+def test_a_stranger_s_name_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.stdlib.get_logger("a").info("model", name="a\r\n\x1b[31m\u202e" + "x" * 1_000)
+    found = lines(capsys)
+    assert len(found) == 1
+    assert str(found[0]["name"]).startswith("a\\u000d\\u000a\\u001b[31m\\u202ex")
+    assert len(str(found[0]["name"])) < 230
+
+
+def test_secrets_are_redacted_at_any_depth(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.stdlib.get_logger("a").info("x", api_key="k", given={"webhook_secret": "s", "plain": "p"})
+    (line,) = lines(capsys)
+    assert (line["api_key"], line["given"]) == ("[redacted]", {"webhook_secret": "[redacted]", "plain": "p"})
+
+
+def test_text_is_cut_at_the_limit() -> None:
+    assert printable("abcdef", 4) == "abc…"

@@ -1,0 +1,52 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import DependencyUnavailable
+from app.resources import Resources
+from app.stores import work
+from tests.stand_in import stack
+from workers.sweeper import repeat, sweep_once
+
+
+@pytest.fixture
+def resources() -> Iterator[Resources]:
+    with stack.data_folder() as folder, stack.open_stores(stack.settings_for(folder, ring_again_s=0)) as found:
+        broker = stack.start_broker(folder)
+        yield found
+        stack.kill(broker)
+
+
+def test_lost_doorbells_are_rung_once_and_not_again_while_they_wait(resources: Resources) -> None:
+    for _ in range(3):
+        stack.add_model(resources, {}, ring=False)
+    assert [sweep_once(resources) for _ in range(3)] == [3, 0, 0]
+
+
+def test_expired_work_is_rung_at_once(resources: Resources) -> None:
+    work_id = stack.add_model(resources, {}, ring=False)
+    with resources.database.transaction() as tx:
+        work.claim(tx, work_id, "gone", -1, 3)
+    assert sweep_once(resources) == 1
+
+
+def test_nothing_is_lost_when_the_broker_is_away(tmp_path: Path) -> None:
+    with stack.open_stores(stack.settings_for(tmp_path, ring_again_s=0)) as resources:
+        stack.add_model(resources, {}, ring=False)
+        assert [sweep_once(resources) for _ in range(2)] == [0, 0]
+
+
+def test_the_sweeper_goes_on_after_an_outage_or_a_fault() -> None:
+    stop, faults = threading.Event(), [DependencyUnavailable(), DependencyUnavailable()]
+    done = []
+
+    def action() -> None:
+        if faults:
+            raise faults.pop()
+        done.append(1)
+        stop.set()
+
+    repeat(action, 0.01, stop)
+    assert done == [1]
