@@ -1,0 +1,214 @@
+"""The command against a gateway of its own; a thread plays the worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from typer.testing import CliRunner, Result
+
+from app.contracts.job import JobState
+from app.contracts.tasks import WorkKind
+from app.errors import BadInput, GuardNotMet, ModelMalformed, RuntimeCrashed
+from app.problems import problem_of
+from app.resources import connect
+from app.stores import results
+from app.stores.tables import work
+from modelpress import Client
+from modelpress.cli.main import build
+from tests.app.acting_worker import ActingWorker
+from tests.modelpress.conftest import Gateway, free_port, serving, wait_for
+from tests.modelpress.publishing import VERDICT, publish, report, say, train
+
+CONTENT = os.urandom(50_000)
+
+
+@dataclass
+class Shift:
+    """One worker at work: `refusals` by kind of work, `stuck` leaves jobs running until a cancel."""
+
+    worker: ActingWorker
+    client: Client
+    refusals: dict[WorkKind, BadInput | RuntimeCrashed] = field(default_factory=dict)
+    stuck: bool = False
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.over.wait(0.05):
+            with self.worker.resources.database.reading() as tx:
+                queued = tx.execute(select(work.c.id, work.c.kind).where(work.c.state == JobState.QUEUED)).all()
+            for work_id, kind in queued:
+                self.do(work_id, WorkKind(kind))
+
+    def do(self, work_id: str, kind: WorkKind) -> None:
+        if kind is WorkKind.COMPRESS:
+            self.compress(work_id)
+        elif kind in self.refusals:
+            self.worker.reject(work_id, self.refusals[kind])
+        elif kind is WorkKind.CHECK_MODEL:
+            self.worker.accept_model(work_id)
+        else:
+            self.worker.accept_dataset(work_id)
+
+    def compress(self, job_id: str) -> None:
+        held = self.worker.claim(job_id)
+        train(self.worker, held, "distill", 3)
+        if self.stuck:
+            wait_for(lambda: self.client.job(job_id).state is JobState.CANCELLING)
+            self.worker.end(held, JobState.CANCELLED)
+            return
+        error = self.refusals.get(WorkKind.COMPRESS)
+        if error is None:
+            say(self.worker, held, kind="log", stage="distill", message="kept layers 0 and 5")
+            publish(self.worker, self.client.job(job_id), held, CONTENT)
+            return
+        problem = problem_of(error)
+        if isinstance(error, GuardNotMet):
+            with self.worker.resources.database.transaction() as tx:
+                results.record_report(tx, job_id, report().model_copy(update={"guard": problem}))
+        self.worker.end(held, JobState.FAILED, problem)
+
+
+@pytest.fixture(scope="module")
+def own_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with serving(tmp_path_factory.mktemp("cli")) as found:
+        yield found
+
+
+@pytest.fixture
+def shift(own_gateway: Gateway) -> Iterator[Shift]:
+    with connect(own_gateway.settings) as resources, Client(own_gateway.url) as client:
+        made = Shift(ActingWorker(resources), client)
+        thread = threading.Thread(target=made.run)
+        thread.start()
+        yield made
+        made.over.set()
+        thread.join()
+
+
+@pytest.fixture
+def run(own_gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    monkeypatch.setenv("MODELPRESS_SERVER", own_gateway.url)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0amodel")
+    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04data")
+    app = build()
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+def test_compress_when_it_succeeds(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:
+    found = run(
+        "compress", "m.onnx", "--data", "d.npz", "--step", "prune_layers:keep=2", "--step", "distill", "--dense"
+    )
+    assert found.exit_code == 0, found.output
+    assert VERDICT in found.stdout
+    assert "file size" in found.stdout
+    assert "7.80×" in found.stdout
+    assert "kept layers 0 and 5" in found.stderr
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == CONTENT
+    assert (tmp_path / "out" / "dense.onnx").read_bytes() == CONTENT * 2
+    assert VERDICT in (tmp_path / "out" / "report.md").read_text()
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == VERDICT
+
+
+def test_compress_when_machines_read_it(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text('[{"technique": "quantize_int8"}]')
+    found = run("compress", "m.onnx", "--recipe", "recipe.json", "--json", "-o", "elsewhere")
+    told = json.loads(found.stdout)
+    assert told["job"]["state"] == "succeeded"
+    assert Path(told["files"]["model.onnx"]).read_bytes() == CONTENT
+
+
+def test_compress_when_given_a_folder(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"w")
+    assert run("compress", "bert", "--step", "quantize_int8").exit_code == 0
+    assert next(shift.client.models()).format == "huggingface"
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "code", "said"),
+    [
+        (WorkKind.CHECK_MODEL, ModelMalformed("The file ends too early."), 5, "cure:"),
+        (WorkKind.COMPRESS, GuardNotMet("accuracy fell by 0.04"), 4, "accuracy fell by 0.04"),
+        (WorkKind.COMPRESS, RuntimeCrashed(), 1, "runtime-crashed"),
+    ],
+)
+def test_compress_when_refused(
+    run: Callable[..., Result], shift: Shift, kind: WorkKind, error: BadInput, code: int, said: str
+) -> None:
+    shift.refusals[kind] = error
+    found = run("compress", "m.onnx", "--data", "d.npz", "--step", "distill", "--max-drop", "0.01")
+    assert found.exit_code == code
+    assert said in found.stderr
+    assert Path("out/report.json").exists() == (code == 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("m.onnx", "--step", "prune_layers:kep=2"), "did you mean 'keep'"),
+        (("m.onnx", "--step", "distil"), "did you mean 'distill'"),
+        (("m.onnx",), "--recipe FILE"),
+        (("missing.onnx", "--step", "distill"), "missing.onnx does not exist"),
+        (("m.onnx", "--step", "distill", "--data", "m.onnx"), ".parquet"),
+    ],
+)
+def test_compress_when_used_wrongly(
+    run: Callable[..., Result], shift: Shift, arguments: tuple[str, ...], said: str
+) -> None:
+    found = run("compress", *arguments)
+    assert (found.exit_code, said in found.stderr) == (2, True), found.stderr
+
+
+def test_compress_when_no_server_answers(run: Callable[..., Result]) -> None:
+    found = run("compress", "m.onnx", "--step", "quantize_int8", "--server", f"http://127.0.0.1:{free_port()}")
+    assert found.exit_code == 3
+    assert "modelpress up" in found.stderr
+
+
+def test_compress_when_interrupted(run: Callable[..., Result], shift: Shift, own_gateway: Gateway) -> None:
+    shift.stuck = True
+    command = [sys.executable, "-m", "modelpress.cli.main", "compress", "m.onnx", "--step", "quantize_int8"]
+    process = subprocess.Popen([*command, "--server", own_gateway.url], stderr=subprocess.PIPE)
+    known = {job.id for job in shift.client.jobs()}
+    wait_for(lambda: [job for job in shift.client.jobs() if job.id not in known and job.progress])
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"cancelling job_" in said
+
+
+def test_commands_when_a_job_has_ended(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:
+    run("compress", "m.onnx", "--data", "d.npz", "--step", "distill", "--json")
+    job = json.loads(run("jobs", "--json", "--limit", "1").stdout)[0]
+    assert job["id"] in run("jobs").stdout
+    assert VERDICT in run("show", job["id"]).stdout
+    assert VERDICT in run("report", job["id"]).stdout
+    assert json.loads(run("report", job["id"], "--format", "json").stdout)["verdict"] == VERDICT
+    assert run("cancel", job["id"]).exit_code == 5
+    assert run("download", job["artifact"], "-o", "copy.onnx", "--json").exit_code == 0
+    assert Path("copy.onnx").read_bytes() == CONTENT
+    assert "m.onnx" in run("models").stdout
+    assert "d.npz" in run("datasets").stdout
+
+
+def test_show_when_unknown(run: Callable[..., Result]) -> None:
+    found = run("show", "job_" + "0" * 26)
+    assert (found.exit_code, "not-found" in found.stderr) == (5, True)
+
+
+def test_techniques_when_listed_and_named(run: Callable[..., Result]) -> None:
+    assert "share_weights" in run("techniques").stdout
+    assert "one of damage, spread, first, last" in run("techniques", "prune_layers").stdout
+    assert run("techniques", "nothing").exit_code == 2
