@@ -26,7 +26,7 @@ def spec(name: str, dtype: str = "float", *shape: int | str | None) -> TensorSpe
 
 
 def order(path: str, **more: object) -> InputDataset:
-    return InputDataset(path=path, sha256="0" * 64, format=path.rpartition(".")[2], **more)  # type: ignore[arg-type]
+    return InputDataset(path=path, sha256="0" * 64, format=path.rpartition(".")[2], **more)
 
 
 def load(

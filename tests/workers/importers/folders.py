@@ -138,11 +138,11 @@ def reference(
     layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
     for layer in range(len(layers)):
         place = f"encoder.layer.{layer}."
-        parts = [
-            linear(hidden, f"{place}attention.self.{name}").unflatten(-1, (heads, -1)).transpose(1, 2)
+        query, key, value = (
+            linear(hidden, f"{place}attention.self.{name}").reshape(*hidden.shape[:2], heads, -1).transpose(1, 2)
             for name in ("query", "key", "value")
-        ]
-        mixed = functional.scaled_dot_product_attention(*parts, attn_mask=mask[:, None, None, :])
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
         mixed = linear(mixed.transpose(1, 2).flatten(2), f"{place}attention.output.dense")
         hidden = norm(mixed + hidden, f"{place}attention.output.LayerNorm")
         inner = linear(functional.gelu(linear(hidden, f"{place}intermediate.dense")), f"{place}output.dense")

@@ -30,7 +30,10 @@ def feeds(words: int = folders.WORDS, pad: int = 0) -> Feeds:
 
 def outputs(path: Path, fed: Feeds) -> list[np.ndarray]:
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(None, {argument.name: fed[argument.name] for argument in session.get_inputs()})
+    found: list[np.ndarray] = session.run(
+        None, {argument.name: fed[argument.name] for argument in session.get_inputs()}
+    )
+    return found
 
 
 def test_logits_equal_the_reference_when_the_folder_is_a_bert_classifier(tmp_path: Path) -> None:

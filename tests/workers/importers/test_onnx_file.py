@@ -108,6 +108,7 @@ FILES: dict[str, tuple[bytes, type[errors.ModelpressError]]] = {
     "pickle": (b"\x80\x04\x95" + b"x" * 64, errors.FormatUnsafe),
     "zip": (b"PK\x03\x04" + b"x" * 64, errors.FormatUnsafe),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + b"x" * 64, errors.FormatUnsafe),
+    "name that is no text": (GOOD.replace(b"product", b"pr\xffduct"), errors.ModelMalformed),
     "two gigabyte claim": (b"\x3a\xff\xff\xff\xff\x07" + b"x" * 64, errors.ModelMalformed),
 }
 

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
 from app.errors import FormatUnsafe, ModelMalformed, PayloadTooLarge
-from workers.compute.importers import budgets, external_data, operators, structure, tensors
+from workers.compute.importers import budgets, external_data, names, operators, structure, tensors
 
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 _SMALLEST = 16
@@ -31,6 +31,7 @@ def admit(path: Path) -> onnx.ModelProto:
     NothingToCompress.
     """
     model = _parse(path)
+    names.check(model)
     external_data.refuse(model)
     budgets.check(model)
     operators.check(model)

@@ -4,8 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
+import onnx_ir
 
 from app.contracts.model import ModelSummary, TensorSpec
+from app.errors import ModelMalformed
 from workers.compute.feeds import free_sizes
 from workers.compute.files import sha256_of, zstd_bytes_of
 from workers.compute.graph.costs import cost
@@ -15,10 +17,14 @@ from workers.compute.wording import shown
 
 
 def summarize(path: Path, proto: onnx.ModelProto, *, classes: list[str], has_tokenizer: bool) -> ModelSummary:
-    """Return what the file at `path`, parsed as `proto`, holds."""
+    """Return what the file at `path`, parsed as `proto`, holds. Raises ModelMalformed if it cannot be read."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [spec_of(value) for value in proto.graph.input if value.name not in weights]
-    found = cost(load(path), free_sizes(inputs, None))
+    try:
+        model = load(path)
+    except onnx_ir.serde.SerdeError as error:
+        raise ModelMalformed("The graph cannot be read; onnx.checker names the fault.") from error
+    found = cost(model, free_sizes(inputs, None))
     return ModelSummary(
         inputs=inputs,
         outputs=[spec_of(value) for value in proto.graph.output],

@@ -73,7 +73,8 @@ def _whole(tensor: TensorProto) -> None:
 
 def _finite(name: str, values: NDArray[np.generic]) -> None:
     """Refuse NaN and infinity, except where they are meant: scalars, and attention masks of 0 and -inf."""
-    plain: NDArray[np.float64] = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN would warn on its way to being refused
+        plain: NDArray[np.float64] = values.astype(np.float64)
     if np.isfinite(plain).all():
         return
     unmeant = np.isnan(plain) if values.size == 1 else ~(np.isfinite(plain) | np.isneginf(plain))

@@ -90,8 +90,10 @@ def _table(drawing: Drawing, kind: str, configuration: Configuration) -> ir.Valu
 def _positions(drawing: Drawing, configuration: Configuration, ids: ir.Value) -> ir.Value:
     table = _table(drawing, "position", configuration)
     if not configuration.model_type.endswith("roberta"):
-        length = drawing.op("Shape", ids, start=1, end=2)
-        return drawing.op("Slice", table, drawing.constant("zero", np.array([0], np.int64)), length)
+        axis = drawing.constant("sequence_axis", np.array(1, np.int64))
+        length = drawing.op("Gather", drawing.op("Shape", ids), axis)
+        start, step = drawing.constant("zero", np.array(0, np.int64)), drawing.constant("step", np.array(1, np.int64))
+        return drawing.op("Gather", table, drawing.op("Range", start, length, step))
     # RoBERTa counts the tokens that are not padding, from one beyond the padding's own number.
     pad = drawing.constant("pad", np.array(configuration.pad_id, np.int64))
     real = drawing.op("Cast", drawing.op("Not", drawing.op("Equal", ids, pad)), to=ir.DataType.INT64.value)
