@@ -40,7 +40,8 @@ class Block(nn.Module):
         q, k, v = (part(x).view(rows, length, self.heads, -1).transpose(1, 2) for part in (self.q, self.k, self.v))
         attended = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).reshape(rows, length, width)
         x = self.norm1(self.o(attended) + x)
-        return self.norm2(self.down(F.gelu(self.up(x))) + x)
+        y: Tensor = self.norm2(self.down(F.gelu(self.up(x))) + x)
+        return y
 
 
 class HandEncoder(nn.Module):
@@ -94,7 +95,7 @@ def stepper(module: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> 
     def step() -> float:
         begin = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits(), labels).backward()
+        torch.autograd.backward(F.cross_entropy(logits(), labels))
         optimizer.step()
         return time.perf_counter() - begin
 
@@ -109,7 +110,7 @@ def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], s
     ratios = sorted(mine / hand for mine, hand in pairs)
     low, middle, high = statistics.quantiles(ratios, n=4)
     mine, hand = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
-    print(f"{name:8} ours {mine:8.2f} ms   by hand {hand:8.2f} ms   ratio {middle:.3f} ({low:.3f} to {high:.3f})")  # noqa: T201
+    print(f"{name:8} ours {mine:8.2f} ms   by hand {hand:8.2f} ms   ratio {middle:.3f} ({low:.3f} to {high:.3f})")
     return middle
 
 
@@ -121,7 +122,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    print("threads", chosen.threads, "flags", " ".join(flag for flag in FLAGS if flag in cpu.split()))  # noqa: T201
+    print("threads", chosen.threads, "flags", " ".join(flag for flag in FLAGS if flag in cpu.split()))
     rng = np.random.default_rng(0)
 
     text = {

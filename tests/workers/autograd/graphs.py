@@ -180,7 +180,7 @@ def encoder(opset: int = 13, sizes: Encoder = Encoder(), seed: int = 0) -> onnx.
         transB=1,
         out="logits",
     )
-    tokens = [TensorProto.INT64, ["rows", "length"]]
+    tokens: tuple[int, list[Any]] = (TensorProto.INT64, ["rows", "length"])
     inputs = {"input_ids": tokens, "attention_mask": tokens}
     return sketch.proto(inputs, {"logits": (TensorProto.FLOAT, ["rows", sizes.classes])})
 

@@ -1,4 +1,5 @@
 import numpy as np
+import onnx_ir as ir
 
 from tests.workers.autograd import graphs
 from workers.compute.autograd.batching import epoch_rows, sequence_inputs, trimmed
@@ -11,6 +12,12 @@ def tokens(*lengths: int) -> dict[str, np.ndarray]:
 
 def test_text_inputs_share_the_masks_axis() -> None:
     assert sequence_inputs(graphs.model(graphs.encoder(13))) == ("input_ids", "attention_mask")
+
+
+def test_text_inputs_with_axes_of_other_names_are_not_cut() -> None:
+    model = graphs.model(graphs.encoder(13))
+    model.graph.inputs[0].shape = ir.Shape(["rows", "another"])
+    assert sequence_inputs(model) == ()
 
 
 def test_images_have_no_sequence_axis() -> None:

@@ -18,7 +18,7 @@ from workers.compute.graph.model import Model
 
 # Of 1,807 dense numeric cases with onnx 1.23. What is left: pictures, text, random numbers, optional values, and
 # dropout in training mode, which is identity here by intention.
-FLOOR = 1701
+FLOOR = 1774
 
 
 def _dense(case: NodeCase) -> bool:
@@ -39,6 +39,12 @@ def _comparable(tensor: torch.Tensor) -> NDArray[np.generic]:
     return to_numpy(tensor).astype(np.complex128 if tensor.is_complex() else np.float64)
 
 
+def _tolerance(case: NodeCase, kind: torch.dtype) -> dict[str, float]:
+    """Return the case's own tolerance, widened to a last place: sums in another order differ by one."""
+    half = kind.itemsize <= torch.float16.itemsize
+    return {"rtol": max(case.rtol, 1e-2 if half else 1e-3), "atol": max(case.atol, 1e-6)}
+
+
 def _failure(case: NodeCase) -> str | None:
     try:
         executor = Executor(Model(ir.from_proto(case.model)), trainable=False, dtype=torch.float16).eval()
@@ -49,9 +55,7 @@ def _failure(case: NodeCase) -> str | None:
                 mine, theirs = got[value.name], _tensor(expected)
                 assert mine.shape == theirs.shape
                 assert mine.dtype == theirs.dtype
-                np.testing.assert_allclose(
-                    _comparable(mine), _comparable(theirs), rtol=max(case.rtol, 1e-3), atol=case.atol or 1e-5
-                )
+                np.testing.assert_allclose(_comparable(mine), _comparable(theirs), **_tolerance(case, theirs.dtype))
     except (ModelpressError, AssertionError, KeyError) as fault:
         return type(fault).__name__
     return None

@@ -22,11 +22,18 @@ def sequence_inputs(model: Model) -> tuple[str, ...]:
     mask = inputs.get(_MASK)
     if mask is None or mask.shape is None or len(mask.shape) != _MATRIX or isinstance(mask.shape[1], int):
         return ()
-    return tuple(name for name, value in inputs.items() if _shares_axis(value, mask.shape[1]))
+    axis = mask.shape[1]
+    if any(_is_unclear(value, axis) for value in inputs.values()):
+        return ()
+    return tuple(name for name, value in inputs.items() if value.shape is not None and axis in tuple(value.shape)[1:2])
 
 
-def _shares_axis(value: ir.Value, axis: ir.SymbolicDim | int) -> bool:
-    return value.shape is not None and len(value.shape) >= _MATRIX and value.shape[1] == axis
+def _is_unclear(value: ir.Value, axis: ir.SymbolicDim | int) -> bool:
+    """Whether an input may hold the sequence elsewhere than on its second axis, or under another name there."""
+    if value.shape is None:
+        return True
+    first, second, rest = value.shape[:1], tuple(value.shape)[1:2], tuple(value.shape)[2:]
+    return axis in rest or axis in tuple(first) or any(not isinstance(size, int) and size != axis for size in second)
 
 
 def trimmed(inputs: Mapping[str, Array], names: tuple[str, ...]) -> dict[str, Array]:

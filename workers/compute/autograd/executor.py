@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.errors import DatasetMismatch
 from workers.compute.autograd.builder import Target, build
-from workers.compute.autograd.dtypes import from_numpy, to_numpy, widen
+from workers.compute.autograd.dtypes import TORCH_TYPES, from_numpy, to_numpy, widen
 from workers.compute.autograd.fusions import FUSIONS
 from workers.compute.autograd.parametrization import Parametrization, parametrize, stored
 from workers.compute.autograd.plan import Plan, run
@@ -62,6 +63,9 @@ class Executor(nn.Module):
         for name in _weights_of(model) if trainable else ():
             self.trained[name] = parametrize(model.constraints.get(name), self._tensor(name))
             self._places.append(self.trained[name])
+        self._declared = {
+            value.name: TORCH_TYPES[value.dtype] for value in model.graph.inputs if value.dtype in TORCH_TYPES
+        }
         self._plans: dict[frozenset[str], Plan] = {}
         self._plan(frozenset())
 
@@ -93,15 +97,17 @@ class Executor(nn.Module):
         for name, slot in plan.inputs.items():
             if name not in inputs:
                 raise DatasetMismatch(f"the model's input {name} is missing; there are: {', '.join(sorted(inputs))}")
-            values[slot] = self._received(inputs[name])
+            values[slot] = self._received(name, inputs[name])
         for name, slot in plan.weights.items():
             values[slot] = self.trained[name]()
         run(plan.steps, values)
         found = {name: values[plan.names[name]] for name in (*plan.outputs, *capture)}
         return {name: value for name, value in found.items() if value is not None}
 
-    def _received(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, widen(tensor.dtype, self.precision), non_blocking=True)
+    def _received(self, name: str, tensor: Tensor) -> Tensor:
+        """Return an input on the device, in the type that the graph declares (widened to what is computed in)."""
+        kind = self._declared.get(name, tensor.dtype)
+        return tensor.to(self.device, widen(kind, self.precision), non_blocking=True)
 
     def set_constraint(self, name: str, constraint: Constraint | None) -> None:
         """Replace a weight's constraint, here and in the model; free and masked weights keep their parameter object."""
@@ -138,13 +144,16 @@ def _positions(value: ir.Value, op_type: str, positions: Collection[int]) -> boo
     return any(use.node.op_type == op_type and use.idx in positions for use in value.uses())
 
 
+def _largest(array: NDArray[np.generic]) -> float:
+    values = array.astype(np.float32, copy=False)
+    return float(max(values.max(), -values.min()))
+
+
 def _weights_of(model: Model) -> tuple[str, ...]:
     """Return the initializers to train: float weights that are not settings of an operator or attention masks."""
     chosen = []
     for name, value in model.weights().items():
         fixed = any(_positions(value, op_type, positions) for op_type, positions in _SETTINGS.items())
-        with np.errstate(over="ignore"):
-            largest = float(np.abs(model.read(name).astype(np.float64)).max(initial=0.0))
-        if not fixed and largest < _LARGEST_WEIGHT:
+        if not fixed and _largest(model.read(name)) < _LARGEST_WEIGHT:
             chosen.append(name)
     return tuple(chosen)

@@ -50,6 +50,7 @@ def to_type(x: Tensor, kind: ir.DataType, precision: torch.dtype, *, saturate: b
     if kind == ir.DataType.FLOAT8E8M0:
         mantissa, exponent = torch.frexp(x.float())
         up = torch.ldexp(torch.ones_like(mantissa), torch.where(mantissa == 0.5, exponent - 1, exponent))  # noqa: PLR2004
+        up = torch.where(mantissa == 0, 2.0**-127, up)  # the smallest: there is no zero
         return torch.where(torch.isfinite(x.float()), up, x.float()).to(target)
     if target.is_floating_point and target.itemsize == 1:
         return _to_float8(x, kind, saturate=saturate)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.compute.autograd.operators.base import Body, Kernel, Node, Rule, scalar
+from workers.compute.autograd.operators.base import Body, Kernel, Node, Rule, plain, scalar
 
 
 def _if(node: Node) -> Kernel:
@@ -97,4 +97,10 @@ def _batched(once: Once, body: Body, scans: int) -> Kernel:
     return run
 
 
-RULES: dict[str, Rule] = {"If": _if, "Loop": _loop, "Scan": _scan}
+RULES: dict[str, Rule] = {
+    "If": _if,
+    "Loop": _loop,
+    "OptionalGetElement": plain(lambda x: x),
+    "OptionalHasElement": plain(lambda x=None: torch.tensor(x is not None)),
+    "Scan": _scan,
+}

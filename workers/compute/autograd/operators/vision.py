@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,9 +42,11 @@ def _col2im(node: Node) -> Kernel:
                 slice(start, start + (count - 1) * stride + 1, stride)
                 for start, count, stride in zip(starts, counts, window.strides, strict=True)
             ]
-            canvas[(slice(None), slice(None), *spans)] += columns[(slice(None), slice(None), *place)]
-        inside = [slice(window.pads[axis], window.pads[axis] + size) for axis, size in enumerate(image)]
-        return canvas[(slice(None), slice(None), *inside)]
+            chosen: tuple[Any, ...] = (..., *spans)
+            canvas[chosen] += columns[(slice(None), slice(None), *place)]
+        for axis, size in enumerate(image):
+            canvas = canvas.narrow(axis + 2, window.pads[axis], size)
+        return canvas
 
     return run
 
@@ -51,7 +54,9 @@ def _col2im(node: Node) -> Kernel:
 def _deform_conv(node: Node) -> Kernel:
     groups, shares = node.integer("group", 1), node.integer("offset_group", 1)
 
-    def run(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def run(
+        x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         window = window_of(node, tuple(weight.shape[2:]))
         rows, channels = x.shape[:2]
         height, width = offset.shape[-2:]
@@ -66,7 +71,9 @@ def _deform_conv(node: Node) -> Kernel:
             xs = shifts[:, :, at, 1] + base_x + right * window.dilations[1]
             part = _sample(planes, ys.flatten(0, 1), xs.flatten(0, 1), "zeros")
             if mask is not None:
-                part = part * mask.reshape(rows, shares, len(places), height, width)[:, :, at].flatten(0, 1).unsqueeze(1)
+                part = part * mask.reshape(rows, shares, len(places), height, width)[:, :, at].flatten(0, 1).unsqueeze(
+                    1
+                )
             parts.append(part.reshape(rows, groups, channels // groups, height, width))
         columns = torch.stack(parts, 3)  # (rows, groups, channels of a group, places, height, width)
         filters = weight.reshape(groups, -1, channels // groups, len(places))
