@@ -2,11 +2,14 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from types import FrameType
 
+import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -23,13 +26,16 @@ from app.api.problems import on_framework_refusal, on_refusal
 from app.api.validation import on_invalid_request
 from app.errors import ModelpressError
 from app.resources import Resources, connect
+from app.services import housekeeping
 from app.services.uploads import SenderGone
 from app.settings import Settings
 from app.stores.migrate import upgrade
 from app.web.routes import router as pages
 
+_log = structlog.get_logger()
 _DESCRIPTION = "Makes neural networks small and fast, and proves it: ONNX in, ONNX out."
 _THREADS = 32  # for streams; the endpoints that do not stream have the framework's own 40
+_TIDY_EVERY_S = 600.0
 _GRACE_S = 20  # for requests in flight at a shutdown
 
 
@@ -48,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     app.openapi = partial(described, app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
+    app.state.stopping = threading.Event()
     app.state.figures = health.Figures(resources)
     app.add_middleware(Envelope, count=app.state.figures.count)
     _handle_errors(app)
@@ -61,10 +68,21 @@ def _lifespan(resources: Resources) -> Callable[[FastAPI], AbstractAsyncContextM
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         if resources.settings.profile == "embedded":
             upgrade(resources.database)
+        tidying = asyncio.create_task(_tidy_forever(resources))
         with resources:
             yield
+            tidying.cancel()
 
     return lifespan
+
+
+async def _tidy_forever(resources: Resources) -> None:
+    while True:
+        await asyncio.sleep(_TIDY_EVERY_S)
+        try:
+            await asyncio.to_thread(housekeeping.tidy, resources)
+        except ModelpressError as error:
+            _log.warning("tidying failed", problem=error.slug)
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -89,6 +107,14 @@ def _include(app: FastAPI) -> None:
     app.include_router(pages)
 
 
+class _Server(uvicorn.Server):
+    """Tells the app of a signal at once: streams end, so that no client holds up the shutdown."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.stopping.set()  # type: ignore[union-attr] # the app given above
+        super().handle_exit(sig, frame)
+
+
 def main() -> None:
     """Serve until a signal comes."""
     settings = Settings()
@@ -97,7 +123,7 @@ def main() -> None:
         app = create_app(settings)
     except KeysNeeded as error:
         sys.exit(f"modelpress gateway: {error}")
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -106,6 +132,7 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    _Server(config).run()
 
 
 if __name__ == "__main__":

@@ -68,10 +68,12 @@ def _limit(request: Request, caller: Caller) -> int:
     return limit
 
 
-async def created(request: Request, item: Model | Dataset, path: str, read: Callable[[], Model | Dataset]) -> Response:
+async def created(
+    request: Request, prefer: str | None, item: Model | Dataset, path: str, read: Callable[[], Model | Dataset]
+) -> Response:
     """Answer 202 at once; with `Prefer: wait=N`, 201 or the rejection when the check ends within N seconds."""
     headers = {"Location": path}
-    wait_s = wait_of(request.headers.get("prefer", ""))
+    wait_s = wait_of(prefer or "")
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s}"
         item = await _settled(item, read, wait_s)

@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,13 +27,14 @@ async def create_dataset(
     request: Request,
     caller: CallerGiven,
     format: Annotated[DatasetFormat | None, Query(description="raw bodies: npz (default), csv, jsonl, parquet")] = None,  # noqa: A002 - the wire's name
+    prefer: Annotated[str | None, Header(description="wait=N: answer when the check has ended, at most N s")] = None,
     name: Annotated[str | None, Query(max_length=200, description="raw bodies: name to show")] = None,
 ) -> Response:
     """Make a data set of a finished upload (JSON), of the body itself (octet-stream) or of a form's file."""
     create = await creation.requested(request, caller, DatasetCreate, {"format": format, "name": name})
     dataset = await asyncio.to_thread(datasets.create, caller, create)
     return await creation.created(
-        request, dataset, f"/v1/datasets/{dataset.id}", partial(datasets.read, caller, dataset.id)
+        request, prefer, dataset, f"/v1/datasets/{dataset.id}", partial(datasets.read, caller, dataset.id)
     )
 
 

@@ -45,7 +45,7 @@ async def follow_job(
         return Response(page.model_dump_json(), media_type=kind, headers={"Vary": "Accept"})
     await asyncio.to_thread(jobs.read, caller, job_id)  # an unknown id is a 404, not an empty stream
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
-    return StreamingResponse(_stream(caller, job_id, seen), media_type=kind, headers=headers)
+    return StreamingResponse(_stream(request, caller, job_id, seen), media_type=kind, headers=headers)
 
 
 def _last_event_id(request: Request) -> str:
@@ -53,11 +53,11 @@ def _last_event_id(request: Request) -> str:
     return value if value.isascii() and value.isdecimal() and len(value) < 10 else "0"  # noqa: PLR2004 - as `after`
 
 
-async def _stream(caller: Caller, job_id: str, seen: int) -> AsyncIterator[str]:
+async def _stream(request: Request, caller: Caller, job_id: str, seen: int) -> AsyncIterator[str]:
     clock = asyncio.get_running_loop().time
     yield f"retry: {_RECONNECT_MS}\n\n"
     spoken, ended = clock(), False
-    while not ended:
+    while not ended and not request.app.state.stopping.is_set():
         found, ended = await asyncio.to_thread(jobs.history, caller, job_id, seen, _BATCH)
         for event in found:
             yield f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"

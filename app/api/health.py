@@ -44,14 +44,15 @@ async def healthz() -> Health:
 def readyz(request: Request) -> Response:
     """Tell whether requests can be served."""
     found = health.readiness(request.app.state.resources)
+    ready = found.ready and not request.app.state.stopping.is_set()
     body = Ready(
-        ready=found.ready,
+        ready=ready,
         database=found.database,
         blobs=found.blobs,
         broker=found.broker,
         sandbox=found.sandbox,
     )
-    return JSONResponse(body.model_dump(), 200 if found.ready else 503)
+    return JSONResponse(body.model_dump(), 200 if ready else 503)
 
 
 @router.get("/metrics", response_class=Response)

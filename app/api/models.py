@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,12 +28,15 @@ async def create_model(
     request: Request,
     caller: CallerGiven,
     format: Annotated[ModelFormat | None, Query(description="raw bodies: onnx (default) or huggingface")] = None,  # noqa: A002 - the wire's name
+    prefer: Annotated[str | None, Header(description="wait=N: answer when the check has ended, at most N s")] = None,
     name: Annotated[str | None, Query(max_length=200, description="raw bodies: name to show")] = None,
 ) -> Response:
     """Make a model of a finished upload (JSON), of the body itself (octet-stream) or of a form's file."""
     create = await creation.requested(request, caller, ModelCreate, {"format": format, "name": name})
     model = await asyncio.to_thread(models.create, caller, create)
-    return await creation.created(request, model, f"/v1/models/{model.id}", partial(models.read, caller, model.id))
+    return await creation.created(
+        request, prefer, model, f"/v1/models/{model.id}", partial(models.read, caller, model.id)
+    )
 
 
 @router.get("")

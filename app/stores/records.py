@@ -144,6 +144,17 @@ def open_uploads(tx: Connection, tenant: str) -> int:
     return tx.execute(select(func.count()).select_from(table).where(*wanted)).scalar_one()
 
 
+def forget_expired(tx: Connection, keep_s: float, limit: int = 100) -> list[str]:
+    """Delete expired uploads, and keys and deliveries older than `keep_s`; return the uploads' ids."""
+    table = tables.uploads
+    chosen = select(table.c.id).where(table.c.expires_at < now()).limit(limit).with_for_update(skip_locked=True)
+    ids = list(tx.execute(chosen).scalars())
+    tx.execute(delete(table).where(table.c.id.in_(ids)))
+    for old in (tables.idempotency_keys, tables.hook_deliveries):
+        tx.execute(delete(old).where(old.c.at < now() - keep_s))
+    return ids
+
+
 def reserve_key(tx: Connection, tenant: str, key: str, request_sha256: str) -> Record | None:
     """Reserve an idempotency key; return None when it is now ours, else the row that holds it.
 
