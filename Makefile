@@ -18,6 +18,7 @@ SOAK_MINUTES ?= 30
 # Extra arguments for pip when it installs torch, such as --index-url with PyTorch's CPU-only index.
 TORCH_FLAGS ?=
 PYTEST_ARGS ?=
+BENCH ?= *
 # One thread per test process: the suite runs servers, workers and children side by side on few cores.
 TEST_THREADS ?= 1
 
@@ -95,8 +96,10 @@ check-compose: ## validate docker-compose.yml (needs docker compose or docker-co
 	elif command -v docker-compose >/dev/null; then docker-compose config --quiet && echo "docker-compose.yml is valid"; \
 	else echo "neither docker compose nor docker-compose is installed: only tests/ops looks at docker-compose.yml"; fi
 
-bench: install ## measure our work and the peers' beside it (minutes to hours)
-	$(BIN)/python -m bench
+bench: install ## measure our work and the peers' beside it (BENCH=training_step runs one)
+	@for script in bench/$(BENCH).py; do \
+		[[ "$$(basename "$$script")" == _* ]] || { echo "== $$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)"; }; \
+	done
 
 soak: install ## repeat the flow and fault tests for SOAK_MINUTES (30) in ever new orders
 	@end=$$(( SECONDS + 60 * $(SOAK_MINUTES) )); rounds=0; \
