@@ -133,6 +133,8 @@ def _refuse_overlaps(entries: list[zipfile.ZipInfo], end: int) -> None:
     spans = sorted(
         (info.header_offset, info.header_offset + _LOCAL_HEADER.size + info.compress_size) for info in entries
     )
+    if any(start < 0 for start, _ in spans):  # what zipfile makes of a directory that does not fit the file
+        raise ArchiveMalformed("The archive's directory points outside the file.")
     for (_, stop), (start, _) in zip(spans, [*spans[1:], (end, end)], strict=True):
         if stop > start:
             raise ArchiveUnsafe("Members of the archive overlap.")

@@ -35,15 +35,19 @@ def read(path: Path) -> Table:
     Raises DatasetMalformed, DatasetTooWide, ArchiveUnsafe, ArchiveBomb.
     """
     try:
-        archive = Archive(path)
+        arrays = _arrays(path)
     except ArchiveMalformed as error:
-        raise DatasetMalformed("The file is not an npz archive, or it is cut short.") from error
+        raise DatasetMalformed("The file is not a whole npz archive.") from error
+    return make_table(_joined(arrays))
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    archive = Archive(path)
     names = [name for name in archive.members if name.endswith(".npy")]
     if len(names) != len(archive.members):
         raise DatasetMalformed("The npz archive holds files that are not arrays.")
     refuse_wide(len(names))
-    arrays = {name.removesuffix(".npy"): parse_npy(name, archive.read(name, MAX_TABLE_BYTES)) for name in names}
-    return make_table(_joined(arrays))
+    return {name.removesuffix(".npy"): parse_npy(name, archive.read(name, MAX_TABLE_BYTES)) for name in names}
 
 
 def parse_npy(name: str, contents: bytearray) -> Array:

@@ -14,26 +14,28 @@ from workers.compute.wording import shown
 
 _FOOTER_BYTES = 8  # length and magic
 _MAX_FOOTER_BYTES = 16 << 20
-_MAX_THRIFT_BYTES = 64 << 20
+_MAX_THRIFT_BYTES, _MAX_THRIFT_ITEMS = 64 << 20, 1_000_000
 
 
 def read(path: Path) -> Table:
     """Return the columns by name. Raises DatasetMalformed, DatasetTooWide."""
     _check_footer(path)
     try:
-        file = parquet.ParquetFile(
-            path,
-            thrift_string_size_limit=_MAX_THRIFT_BYTES,
-            thrift_container_size_limit=1_000_000,
-        )
-        _check_budget(file.metadata)
-        table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        return make_table(_columns(path))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetMalformed("The file is not readable Parquet.") from error
+
+
+def _columns(path: Path) -> dict[str, Array]:
+    file = parquet.ParquetFile(
+        path, thrift_string_size_limit=_MAX_THRIFT_BYTES, thrift_container_size_limit=_MAX_THRIFT_ITEMS
+    )
+    _check_budget(file.metadata)
+    table = file.read(use_threads=False)
     names = table.column_names
     if len(set(names)) != len(names):
         raise DatasetMalformed("Two columns have the same name.")
-    return make_table({name: _column(name, table.column(name)) for name in names})
+    return {name: _column(name, table.column(name)) for name in names}
 
 
 def _check_footer(path: Path) -> None:
