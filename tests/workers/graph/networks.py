@@ -178,8 +178,8 @@ def rows_for(model: Model, count: int, seed: int = 0, length: int = TOKENS) -> S
 
 
 def dataset_for(model: Model, rows: int = 64) -> Dataset:
-    splits = (rows_for(model, rows, seed) for seed in range(3))
-    return Dataset(*splits, task="classification", classes=("a", "b", "c"))
+    train, validation, test = (rows_for(model, rows, seed) for seed in range(3))
+    return Dataset(train, validation, test, task="classification", classes=("a", "b", "c"))
 
 
 def answers(model: Model, rows: Samples) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ An encoding is a function `encode(contents, opset) -> Encoded | None`. It writes
 of standard ONNX operators without inputs, so that a runtime's constant folding turns it back into one plain tensor.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,10 @@ class Contents:
 
     name: str
     values: Array
+    # Names inside decode subgraphs begin with `prefix`, followed by `number` unless tensors share what they name. They
+    # are short, since the file holds every name several times.
+    prefix: str = "packed"
+    number: int = 0
 
     @cached_property
     def bits(self) -> NDArray[np.unsignedinteger]:
@@ -72,46 +77,52 @@ class Encoded:
 
 
 class Decoder:
-    """Records the constants and operators of one decode subgraph; all names begin with the tensor's own."""
+    """Records the constants and operators of one decode subgraph."""
 
-    def __init__(self, name: str, opset: int) -> None:
-        """Start an empty subgraph for the tensor `name` in a model of this opset of the standard domain."""
+    def __init__(self, contents: Contents, opset: int) -> None:
+        """Start an empty subgraph for a tensor in a model of this opset of the standard domain."""
         self.opset = opset
-        self._name = name
+        self._contents = contents
         self._constants: list[ir.Value] = []
         self._nodes: list[ir.Node] = []
 
     def constant(self, label: str, values: Array) -> ir.Value:
-        """Add an initializer."""
-        name = f"{self._name}/{label}"
-        tensor = ir.tensor(np.asarray(values, order="C"), name=name)
-        constant = ir.Value(
-            name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-        )
-        self._constants.append(constant)
-        return constant
+        """Add an initializer of this tensor's own."""
+        return self._add(f"{self._contents.prefix}{self._contents.number}/{label}", values)
+
+    def _add(self, name: str, values: Array) -> ir.Value:
+        # Without a shape and type of its own the value is not described a second time in the file.
+        self._constants.append(ir.Value(name=name, const_value=ir.tensor(np.asarray(values, order="C"), name=name)))
+        return self._constants[-1]
 
     def operator(self, op_type: str, *inputs: ir.Value, **attributes: Attribute) -> ir.Value:
         """Add a node with one output and return the output."""
-        name = f"{self._name}/decode_{len(self._nodes)}"
-        node = ir.node(op_type, list(inputs), attributes, name=name)
-        node.outputs[0].name = name
+        node = ir.node(op_type, list(inputs), attributes)
+        node.outputs[0].name = f"{self._contents.prefix}{self._contents.number}/{len(self._nodes)}"
         self._nodes.append(node)
         return node.outputs[0]
 
     def shaped(self, flat: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Add a reshape to the fixed `shape`."""
-        return self.operator("Reshape", flat, self.constant("shape", np.asarray(shape, np.int64)))
+        return self.operator("Reshape", flat, self.common(np.asarray(shape, np.int64)))
 
-    def first(self, label: str, flat: ir.Value, count: int) -> ir.Value:
+    def first(self, flat: ir.Value, count: int) -> ir.Value:
         """Add a slice that keeps the first `count` elements."""
         if self.opset < SLICE_TAKES_INPUTS:
             return self.operator("Slice", flat, starts=[0], ends=[count], axes=[0])
-        start = self.constant(f"{label}_start", np.asarray([0], np.int64))
-        return self.operator("Slice", flat, start, self.constant(f"{label}_end", np.asarray([count], np.int64)))
+        start, end = (self.common(np.asarray([edge], np.int64)) for edge in (0, count))
+        return self.operator("Slice", flat, start, end)
 
-    def finish(self, output: ir.Value, values: Array) -> Encoded:
+    def common(self, values: Array) -> ir.Value:
+        """Return an initializer of small content that decode subgraphs of other tensors share, named by content."""
+        content = f"{values.dtype}{values.tolist()}".encode()
+        name = f"{self._contents.prefix}/{hashlib.blake2s(content, digest_size=6).hexdigest()}"
+        known = next((constant for constant in self._constants if constant.name == name), None)
+        return known if known is not None else self._add(name, values)
+
+    def finish(self, output: ir.Value) -> Encoded:
         """Give the result the tensor's own name, shape and type."""
-        output.name, output.shape = self._name, ir.Shape(values.shape)
+        values = self._contents.values
+        output.name, output.shape = self._contents.name, ir.Shape(values.shape)
         output.type = ir.TensorType(ir.DataType.from_numpy(values.dtype))
         return Encoded(output, tuple(self._constants), tuple(self._nodes))

@@ -13,9 +13,9 @@ def encode(contents: Contents, opset: int) -> Encoded | None:
     table = contents.distinct
     if not 1 <= table.size <= MAX_VALUES or contents.values.size == 0:
         return None
-    decoder = Decoder(contents.name, opset)
+    decoder = Decoder(contents, opset)
     values = decoder.constant("codebook", table.view(contents.values.dtype))
     indices = np.searchsorted(table, contents.bits)
     flat = digits.unpack(decoder, "indices", indices, max(2, table.size))
     shaped = decoder.shaped(flat, contents.values.shape)
-    return decoder.finish(decoder.operator("Gather", values, shaped, axis=0), contents.values)
+    return decoder.finish(decoder.operator("Gather", values, shaped, axis=0))

@@ -70,20 +70,20 @@ def unpack(decoder: Decoder, label: str, values: Integers, base: int) -> ir.Valu
     word = decoder.operator("Cast", packed, to=int(ir.DataType.from_numpy(np.dtype(wide))))
     if layout.width > 1:
         places = np.asarray([[_BYTE**place] for place in range(layout.width)], wide)
-        word = decoder.operator("MatMul", word, decoder.constant(f"{label}_places", places))
+        word = decoder.operator("MatMul", word, decoder.common(places))
     if layout.digits > 1:
-        word = _split(decoder, label, word, layout)
-    flat = decoder.operator("Reshape", word, decoder.constant(f"{label}_flat", np.asarray([-1], np.int64)))
+        word = _split(decoder, word, layout)
+    flat = decoder.operator("Reshape", word, decoder.common(np.asarray([-1], np.int64)))
     spare = -values.size % layout.digits
-    return decoder.first(label, flat, values.size) if spare else flat
+    return decoder.first(flat, values.size) if spare else flat
 
 
-def _split(decoder: Decoder, label: str, word: ir.Value, layout: Layout) -> ir.Value:
+def _split(decoder: Decoder, word: ir.Value, layout: Layout) -> ir.Value:
     """Add (words, 1) → (words, digits): divide by the powers of the base, then take the remainder."""
     wide = np.int32 if layout.width <= _INT32_BYTES else np.int64
     powers = np.asarray([layout.base**place for place in range(layout.digits)], wide)
-    base = decoder.constant(f"{label}_base", np.asarray(layout.base, wide))
-    quotient = decoder.operator("Div", word, decoder.constant(f"{label}_powers", powers))
+    base = decoder.common(np.asarray(layout.base, wide))
+    quotient = decoder.operator("Div", word, decoder.common(powers))
     if decoder.opset >= MOD:
         return decoder.operator("Mod", quotient, base)
     whole = decoder.operator("Mul", decoder.operator("Div", quotient, base), base)

@@ -36,13 +36,23 @@ def pack(model: Model) -> Packed:
     start = next(iter(packed.graph), None)
     candidates = [value for value in packed.graph.initializers.values() if start is not None and _packable(value)]
     reports = []
-    for value in candidates:
-        contents = Contents(str(value.name), packed.read(str(value.name)))
+    prefix = _unused_prefix(packed)
+    for number, value in enumerate(candidates):
+        contents = Contents(str(value.name), packed.read(str(value.name)), prefix, number)
         encoding, encoded, size_bytes = _smallest(contents, opset, packed.ir.ir_version)
         reports.append(_report(value, contents, encoding, size_bytes))
         if encoded.nodes and start is not None:
             _replace(packed.graph, value, encoded, start)
     return Packed(packed, tuple(reports))
+
+
+def _unused_prefix(model: Model) -> str:
+    """Return the beginning of a name that no value of the model has."""
+    names = {str(value.name) for node in model.graph.all_nodes() for value in (*node.inputs, *node.outputs) if value}
+    prefix = "packed"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix
 
 
 def _packable(value: ir.Value) -> bool:
@@ -92,7 +102,11 @@ def _replace(graph: ir.Graph, value: ir.Value, encoded: Encoded, start: ir.Node)
     del graph.initializers[str(value.name)]
     value.replace_all_uses_with(encoded.output)
     for constant in encoded.constants:
-        graph.register_initializer(constant)
+        known = graph.initializers.get(str(constant.name))
+        if known is None:
+            graph.register_initializer(constant)
+        else:
+            constant.replace_all_uses_with(known)
     graph.insert_before(start, encoded.nodes)
 
 

@@ -25,16 +25,16 @@ GAP_BASES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 @dataclass(frozen=True)
 class _Values:
-    """The tensor's stored elements: bit patterns, and the table of distinct ones where it is small."""
+    """The tensor's stored elements: bit patterns, and the table of distinct ones where that is smaller."""
 
     contents: Contents
-    table: NDArray[np.unsignedinteger] | None
+    table: NDArray[np.unsignedinteger] | None = None
 
     def size(self, count: int) -> int:
         """Bytes that `count` stored elements take."""
         if self.table is None:
             return count * self.contents.bits.itemsize
-        return digits.best_layout(max(2, self.table.size), count).size(count)
+        return self.table.nbytes + digits.best_layout(max(2, self.table.size), count).size(count)
 
     def write(self, decoder: Decoder, stored: NDArray[np.unsignedinteger]) -> ir.Value:
         """Add constants and operators that give the flat stored elements."""
@@ -53,11 +53,14 @@ def encode(contents: Contents, opset: int) -> Encoded | None:
     count = contents.values.size
     if opset < OPSET or count == 0 or not 0 < contents.nonzeros <= MAX_DENSITY * count:
         return None
-    values = _Values(contents, contents.distinct if contents.distinct.size <= MAX_VALUES else None)
+    options = [_Values(contents)]
+    if contents.distinct.size <= MAX_VALUES:
+        options.append(_Values(contents, contents.distinct))
     positions = np.flatnonzero(contents.bits)
-    decoder = Decoder(contents.name, opset)
-    _, write = min(_by_mask(values, positions), _by_gaps(values, positions), key=lambda choice: choice[0])
-    return decoder.finish(decoder.shaped(write(decoder), contents.values.shape), contents.values)
+    decoder = Decoder(contents, opset)
+    choices = [place(values, positions) for values in options for place in (_by_mask, _by_gaps)]
+    _, write = min(choices, key=lambda choice: choice[0])
+    return decoder.finish(decoder.shaped(write(decoder), contents.values.shape))
 
 
 Choice = tuple[int, Callable[[Decoder], ir.Value]]
@@ -69,7 +72,7 @@ def _by_mask(values: _Values, positions: NDArray[np.intp]) -> Choice:
 
     def write(decoder: Decoder) -> ir.Value:
         bit = digits.unpack(decoder, "mask", (values.contents.bits != 0).astype(np.uint8), 2)
-        axis = decoder.constant("axis", np.asarray(0, np.int64))
+        axis = decoder.common(np.asarray(0, np.int64))
         row = decoder.operator("Mul", decoder.operator("CumSum", bit, axis), bit)
         stored = np.concatenate([np.zeros(1, values.contents.bits.dtype), values.contents.bits[positions]])
         return decoder.operator("Gather", values.write(decoder, stored), row, axis=0)
@@ -93,8 +96,8 @@ def _by_gaps(values: _Values, positions: NDArray[np.intp]) -> Choice:
         where = np.cumsum(steps) - 1
         step = digits.unpack(decoder, "gaps", (steps - 1).astype(np.uint8), base)
         wide = decoder.operator("Cast", step, to=int(ir.DataType.INT64))
-        one = decoder.constant("one", np.asarray(1, np.int64))
-        axis = decoder.constant("axis", np.asarray(0, np.int64))
+        one = decoder.common(np.asarray(1, np.int64))
+        axis = decoder.common(np.asarray(0, np.int64))
         end = decoder.operator("CumSum", decoder.operator("Add", wide, one), axis)
         stored = values.write(decoder, values.contents.bits[where])
         return decoder.operator(
@@ -118,6 +121,6 @@ def _bridged(gaps: NDArray[np.intp], base: int) -> NDArray[np.intp]:
 
 def _zeros(decoder: Decoder, values: Array) -> ir.Value:
     """Add a flat tensor of zeros."""
-    shape = decoder.constant("length", np.asarray([values.size], np.int64))
+    shape = decoder.common(np.asarray([values.size], np.int64))
     zero = ir.tensor(np.zeros(1, values.dtype), name="zero")
     return decoder.operator("ConstantOfShape", shape, value=zero)

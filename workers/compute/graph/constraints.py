@@ -84,7 +84,8 @@ def zeros_of(constraint: Constraint | None, value: Float) -> NDArray[np.bool_]:
     if isinstance(constraint, Mask):
         return ~constraint.kept
     if isinstance(constraint, Codebook) and constraint.zero is not None:
-        return constraint.indices == constraint.zero
+        zeros: NDArray[np.bool_] = constraint.indices == constraint.zero
+        return zeros
     return np.zeros(value.shape, np.bool_)
 
 

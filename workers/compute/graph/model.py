@@ -53,6 +53,11 @@ class Model:
         values: NDArray[np.generic] = tensor.numpy()
         return values
 
+    def read_floats(self, name: str) -> NDArray[np.floating]:
+        """Return a floating initializer to calculate with: float32, or float64 where the file has that."""
+        values = self.read(name)
+        return values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False)
+
     def write(self, name: str, values: NDArray[np.generic]) -> None:
         """Replace the values of an initializer; shape and dtype follow `values`."""
         initializer = self.graph.initializers[name]
@@ -78,10 +83,14 @@ def save(model: Model, path: Path) -> None:
 
     Raises LimitReached for 2 GiB and more, which protobuf cannot hold in one file.
     """
+    model.graph.sort()
     tidy = model.clone().ir
     common.ClearMetadataAndDocStringPass()(tidy)
     common.RemoveUnusedOpsetsPass()(tidy)
-    tidy.graph.sort()
+    for initializer in tidy.graph.initializers.values():
+        initializer.shape = initializer.type = None  # the tensor says both
+    tidy.doc_string = None
+    tidy.metadata_props.clear()
     tidy.producer_name, tidy.producer_version, tidy.domain, tidy.model_version = PRODUCER, None, None, None
     tidy.ir_version = max(tidy.ir_version, _INITIALIZERS_ALONE)
     weights = sum(

@@ -33,11 +33,11 @@ def apply(model: Model, spec: PruneWeights, context: Context) -> Outcome:
     if not targets:
         msg = "the model has no matrix, kernel or embedding table to prune"
         raise TechniqueNotApplicable(msg)
-    weights = {name: _floats(pruned, name) for name in targets}
+    weights = {name: pruned.read_floats(name) for name in targets}
     ramped = spec.pattern is None and spec.threshold is None and spec.schedule == "cubic"
     if ramped and planned_epochs(spec, context) > 0:
         curve = retrain(pruned, spec, context, _Ramp(spec, targets, _zero_share(weights)))
-        weights = {name: _floats(pruned, name) for name in targets}
+        weights = {name: pruned.read_floats(name) for name in targets}
         # Training that stopped early did not climb the whole ramp.
         _constrain(pruned, weights, masks_for(weights, targets, spec, spec.sparsity))
         return Outcome(pruned, _notes(pruned, model, spec, targets), curve)
@@ -77,7 +77,7 @@ class _Ramp:
         left = (1 - min(1.0, step / end)) ** 3
         sparsity = self.spec.sparsity + (self.start - self.spec.sparsity) * left
         names = [name for name in self.targets if name in executor.trained]
-        weights = {name: to_numpy(executor.trained[name]().detach()) for name in names}
+        weights = {name: to_numpy(executor.trained[name]()).astype(np.float32) for name in names}
         if sparsity <= self.start or not names:
             return
         for name, kept in masks_for(weights, self.targets, self.spec, sparsity).items():
@@ -94,18 +94,13 @@ def _constrain(model: Model, weights: Weights, masks: Mapping[str, Kept]) -> Non
         model.write(name, constraint.project(weights[name]).astype(model.read(name).dtype))
 
 
-def _floats(model: Model, name: str) -> NDArray[np.floating]:
-    values = model.read(name)
-    return values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
-
-
 def _zero_share(weights: Weights) -> float:
     zeros = sum(values.size - np.count_nonzero(values) for values in weights.values())
     return zeros / sum(values.size for values in weights.values())
 
 
 def _notes(pruned: Model, model: Model, spec: PruneWeights, targets: Mapping[str, Reader]) -> tuple[str, ...]:
-    share = _zero_share({name: _floats(pruned, name) for name in targets})
+    share = _zero_share({name: pruned.read_floats(name) for name in targets})
     notes = [f"{share:.1%} of the weights in {len(targets)} tensors are zero"]
     if spec.pattern is not None:
         left = [name for name, reader in targets.items() if input_axis(reader) is None]

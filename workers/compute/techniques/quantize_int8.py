@@ -162,9 +162,12 @@ def _notes(quantized: Model, tables: int, stored: int) -> tuple[str, ...]:
     if tables:
         notes.append(f"{tables} embedding tables are stored as int8, by row")
     if stored:
-        notes.append(f"{stored} tensors are stored as int8 and calculate in floating point: smaller, but not faster")
+        notes.append(
+            f"{stored} tensors are stored as int8 and calculate in floating point: smaller, but not faster; "
+            "static mode makes convolutions integer"
+        )
     if not any(node.op_type in integers for node in quantized.graph):
-        notes.append("no operator calculates in integers; for convolutions use static mode")
+        notes.append("no operator calculates in integers")
     if lopsided := [name for name, point in _zero_points(quantized) if np.any(point)]:
         notes.append(f"zeros of {len(lopsided)} weight tensors are not exactly zero any more")
     return tuple(notes)

@@ -23,12 +23,10 @@ def apply(model: Model, spec: ShareWeights, context: Context) -> Outcome:
         msg = f"no matrix, kernel or table has {spec.min_size} weights or more; lower min_size"
         raise TechniqueNotApplicable(msg)
     for name in names:
-        values = shared.read(name)
-        floats = values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
-        zeros = _zeros(shared, name, floats, spec.clusters)
-        codebook, quantized = share(floats, zeros, spec, context.seed)
+        values = shared.read_floats(name)
+        codebook, quantized = share(values, _zeros(shared, name, values, spec.clusters), spec, context.seed)
         shared.constraints[name] = codebook
-        shared.write(name, quantized.astype(values.dtype))
+        shared.write(name, quantized.astype(shared.read(name).dtype))
     note = f"{len(names)} tensors share {spec.clusters} values each at most"
     return Outcome(shared, (note,), retrain(shared, spec, context))
 

@@ -1,0 +1,170 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from app.contracts.steps.prune_weights import PruneWeights
+from app.contracts.steps.quantize_int8 import QuantizeInt8
+from app.errors import TechniqueNotApplicable
+from tests.workers.graph.networks import Kind, Network, answers, bert, cnn, rows_for
+from tests.workers.techniques.steps import take
+from workers.compute.datasets.samples import Dataset, Samples
+from workers.compute.encodings.packer import pack
+from workers.compute.graph.model import Model, save
+from workers.compute.graph.readers import matrices
+
+
+def options(**changes: object) -> QuantizeInt8:
+    return QuantizeInt8.model_validate(changes)
+
+
+def operators(model: Model) -> set[str]:
+    return {node.op_type for node in model.graph}
+
+
+def optimized(model: Model, folder: Path) -> list[str]:
+    """Return the operators that ONNX Runtime really runs."""
+    save(model, folder / "model.onnx")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.optimized_model_filepath = str(folder / "optimized.onnx")
+    onnxruntime.InferenceSession(folder / "model.onnx", settings, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
+
+
+MODES = [
+    {"mode": "dynamic"},
+    {"mode": "dynamic", "per_channel": False},
+    {"mode": "dynamic", "reduce_range": True},
+    {"mode": "static"},
+    {"mode": "static", "per_channel": False, "reduce_range": True},
+    {"mode": "static", "calibration": "entropy", "calibration_rows": 32},
+    {"mode": "static", "calibration": "percentile", "calibration_rows": 32},
+]
+
+
+@pytest.mark.parametrize("changes", MODES, ids=str)
+@pytest.mark.parametrize("name", ["cnn", "bert"])
+def test_answers_stay_close_when_quantized(name: str, changes: dict[str, object], tmp_path: Path) -> None:
+    model = cnn() if name == "cnn" else bert(layers=2)
+    rows = rows_for(model, 32)
+
+    outcome = take(options(**changes), model, tmp_path)
+
+    before, after = answers(model, rows), answers(outcome.model, rows)
+    noise = float(np.square(before - after).mean() / np.square(before - before.mean()).mean())
+    # 20 dB; int8 reaches some 30 here, clipped ranges of entropy some 15.
+    assert noise < (0.1 if "calibration" in changes else 0.01)
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+@pytest.mark.parametrize("opset", [9, 13, 17])
+def test_no_floating_matrix_is_left_when_quantized(opset: int, mode: str, tmp_path: Path) -> None:
+    model = cnn(opset=opset)
+
+    quantized = take(options(mode=mode), model, tmp_path).model
+
+    left = [name for name in matrices(quantized) if quantized.read(name).nbytes >= 1024]
+    assert left == []
+
+
+def test_products_are_integer_when_dynamic(tmp_path: Path) -> None:
+    quantized = take(options(), bert(layers=1), tmp_path).model
+
+    assert {"MatMulInteger", "DynamicQuantizeLinear"} <= operators(quantized)
+
+
+def test_convolutions_are_integer_when_static(tmp_path: Path) -> None:
+    quantized = take(options(mode="static"), cnn(), tmp_path).model
+
+    assert optimized(quantized, tmp_path).count("QLinearConv") == 5
+
+
+def test_convolutions_fold_back_when_dynamic(tmp_path: Path) -> None:
+    outcome = take(options(), cnn(), tmp_path)
+
+    assert "Mul" not in optimized(outcome.model, tmp_path)
+    assert any("static mode" in note for note in outcome.notes)
+
+
+def test_table_is_int8_when_gathered(tmp_path: Path) -> None:
+    model = bert(layers=1)
+
+    quantized = take(options(), model, tmp_path).model
+
+    table = quantized.read("words.w_int8").astype(np.float32)
+    assert quantized.read("words.w_int8").dtype == np.int8
+    assert quantized.read("words.w_scale").shape == (120, 1)
+    decoded = table * quantized.read_floats("words.w_scale")
+    np.testing.assert_allclose(decoded, model.read_floats("words.w"), atol=0.01)
+
+
+def test_zeros_stay_zeros_when_quantized_after_pruning(tmp_path: Path) -> None:
+    pruned = take(PruneWeights(sparsity=0.6, epochs=0), bert(layers=1), tmp_path).model
+
+    outcome = take(options(), pruned, tmp_path)
+
+    weights = outcome.model.read("layer0.mlp.up.w_quantized")
+    np.testing.assert_array_equal(weights == 0, (pruned.read("layer0.mlp.up.w") == 0) | (weights == 0))
+    assert not weights[pruned.read("layer0.mlp.up.w") == 0].any()
+    assert not any("not exactly zero" in note for note in outcome.notes)
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_sparse_integers_run_as_fast_operators_when_packed(mode: str, tmp_path: Path) -> None:
+    pruned = take(PruneWeights(sparsity=0.9, epochs=0), wide(), tmp_path, dataset=None).model
+    rows = Samples({"x": np.random.default_rng(0).normal(size=(32, 128)).astype(np.float32)})
+    dataset = Dataset(rows, rows, rows)
+    quantized = take(options(mode=mode), pruned, tmp_path, dataset=dataset).model
+
+    packed = pack(quantized)
+
+    assert "sparse" in {report.encoding for report in packed.tensors}
+    np.testing.assert_array_equal(answers(packed.model, rows), answers(quantized, rows))
+    assert optimized(packed.model, tmp_path) == optimized(quantized, tmp_path)
+
+
+def wide() -> Model:
+    net = Network(13)
+    x = net.given("x", Kind.FLOAT, ["batch", 128])
+    return net.model(net.add("dense", "MatMul", x, net.weight("w", 128, 256)), ["batch", 256])
+
+
+def test_node_stays_floating_when_excluded(tmp_path: Path) -> None:
+    quantized = take(options(exclude=["layer0.mlp.up.matmul", "words"]), bert(layers=1), tmp_path).model
+
+    assert quantized.read("layer0.mlp.up.w").dtype == np.float32
+    assert quantized.read("words.w").dtype == np.float32
+
+
+def test_refusal_when_an_excluded_node_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="no node"):
+        take(options(exclude=["nonsense"]), cnn(), tmp_path)
+
+
+def test_refusal_names_the_cure_when_static_has_no_data(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="attach a dataset"):
+        take(options(mode="static"), cnn(), tmp_path, dataset=None)
+
+
+def test_refusal_when_there_is_no_matrix(tmp_path: Path) -> None:
+    net = Network(13)
+    x = net.given("x", Kind.FLOAT, ["batch", 3])
+    model = net.model(net.add("scale", "Mul", x, net.weight("w", 3)), ["batch", 3])
+
+    with pytest.raises(TechniqueNotApplicable, match="no matrix"):
+        take(options(), model, tmp_path, dataset=None)
+
+
+def test_nothing_is_printed_when_calibrated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    take(options(mode="static", calibration="entropy", calibration_rows=16), cnn(), tmp_path)
+
+    assert capfd.readouterr().out == ""
+
+
+def test_scratch_is_empty_when_done(tmp_path: Path) -> None:
+    take(options(), cnn(), tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
