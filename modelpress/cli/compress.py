@@ -188,7 +188,7 @@ def _write(client: Client, job: Job, report: Report | None, finish: Finish) -> d
 def _print(job: Job, report: Report | None, files: dict[str, Path]) -> None:
     if job.error:
         print_problem(job.error)
-    console = Console()
+    console = render.console()
     if report is None:
         console.print(f"{job.id} {job.state}")
         return

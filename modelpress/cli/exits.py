@@ -32,11 +32,11 @@ EXIT_CODES_HELP = (
 def print_problem(problem: Problem) -> None:
     """Say on standard error what went wrong, where, and what cures it."""
     console = Console(stderr=True)
-    console.print(f"[red]{problem.name}[/red]: {problem.detail}", highlight=False)
+    console.print(f"[red]{problem.name}[/red]: {problem.detail}", highlight=False, soft_wrap=True)
     for fault in problem.errors:
-        console.print(f"  {fault.pointer}: {fault.detail}", markup=False, highlight=False)
+        console.print(f"  {fault.pointer}: {fault.detail}", markup=False, highlight=False, soft_wrap=True)
     if problem.cure:
-        console.print(f"  cure: {problem.cure}", markup=False, highlight=False)
+        console.print(f"  cure: {problem.cure}", markup=False, highlight=False, soft_wrap=True)
 
 
 def code_of(error: ClientError) -> ExitCode:

@@ -24,7 +24,7 @@ def job_progress(*, quiet: bool) -> Iterator[Callable[[Event], None]]:
     """Yield a callback for events: a bar with stage, percent, ETA and loss; log lines above it."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[eta]}"),

@@ -1,8 +1,10 @@
 """Tables for the terminal. Knows contracts and Rich, no server."""
 
-from typing import Any
+import json
+from typing import Any, Literal
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -10,17 +12,29 @@ from app.contracts.benchmark import BenchmarkResult
 from app.contracts.job import Job
 from app.contracts.report import Change, Report, StepReport
 from app.contracts.technique import TechniqueInfo
-from modelpress.cli.units import duration, figure_name, figure_value, scaled
+from modelpress.cli.units import duration, figure_difference, figure_name, figure_value, scaled
 
 _VERDICT_STYLE = {"better": "green", "worse": "red", "no measurable difference": "dim", "unchanged": "dim"}
+_PIPE_COLUMNS = 160
 _STATE_STYLE = {"succeeded": "green", "ready": "green", "failed": "red", "rejected": "red", "cancelled": "yellow"}
 
 
+def console() -> Console:
+    """Return standard output; a pipe has no width of its own and gets one that no table of ours exceeds."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_PIPE_COLUMNS)
+
+
 def table(*headings: str, title: str | None = None) -> Table:
-    """Return an empty table in the one look of ours; a heading that begins with `>` is right-aligned."""
+    """Return an empty table in the one look of ours.
+
+    A heading that begins with `>` is right-aligned; `>` and `!` columns never wrap: a broken figure cannot be read.
+    """
     made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for heading in headings:
-        made.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+        justify: Literal["left", "right"] = "right" if heading.startswith(">") else "left"
+        whole = heading[0] in ">!"
+        made.add_column(heading.lstrip(">!"), justify=justify, no_wrap=whole, overflow="fold")
     return made
 
 
@@ -38,21 +52,23 @@ def changes(report: Report) -> Table:
             figure_value(change.figure, change.before),
             figure_value(change.figure, change.after),
             _change(change),
-            Text(change.verdict, style=_VERDICT_STYLE[change.verdict]),
+            Text(
+                change.verdict.replace("no measurable difference", "not measurable"),
+                style=_VERDICT_STYLE[change.verdict],
+            ),
         )
     return made
 
 
 def _change(change: Change) -> str:
     if change.difference is not None and change.ratio is None:
-        estimate = change.difference
-        return f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]".replace("[", "(").replace("]", ")")
+        return figure_difference(change.figure, change.difference)
     return f"{change.ratio:.2f}×" if change.ratio is not None else ""
 
 
 def steps(report: Report) -> Table:
     """One row per step of the recipe."""
-    made = table(">#", "step", ">time", ">parameters", ">non-zero", ">file", "score", "notes")
+    made = table(">#", "!step", ">time", ">parameters", ">non-zero", ">file", "score", "notes")
     for step in report.steps:
         made.add_row(
             str(step.index + 1),
@@ -77,21 +93,26 @@ def _score(step: StepReport) -> str:
 
 def jobs(found: list[Job]) -> Table:
     """List jobs."""
-    made = table("job", "state", "stage", ">progress", "recipe", "created")
+    made = table("!job", "!state", "!created", "recipe", "now")
     for job in found:
         recipe = " → ".join(step.technique for step in job.recipe.steps)
-        created = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"
-        made.add_row(job.id, state(job.state), job.stage, f"{job.progress:.0%}", recipe, created)
+        now = "" if job.state.final else f"{job.progress:.0%} {job.stage}"
+        made.add_row(job.id, state(job.state), f"{job.created_at.astimezone():%m-%d %H:%M}", recipe, now)
     return made
 
 
 def options(technique: TechniqueInfo) -> Table:
     """List a technique's options from its JSON Schema."""
-    made = table("option", "type", "default", "meaning")
+    made = table("!option", "type", "default", "meaning")
     for name, schema in technique.options.get("properties", {}).items():
         if name != "technique":
-            made.add_row(name, _type(schema), str(schema.get("default", "")), schema.get("description", ""))
+            made.add_row(name, _type(schema), _default(schema), schema.get("description", ""))
     return made
+
+
+def _default(schema: dict[str, Any]) -> str:
+    value = schema.get("default")
+    return "" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
 
 
 def _type(schema: dict[str, Any]) -> str:

@@ -39,9 +39,9 @@ def techniques(
     if as_json:
         _print_json(found)
         return
-    console = Console()
+    console = render.console()
     if name is None:
-        made = render.table("technique", "what", "needs")
+        made = render.table("!technique", "what", "needs")
         for info in found:
             needs = "labels" if info.needs_labels else "data" if info.needs_data else ""
             made.add_row(info.name, info.summary, needs)
@@ -62,7 +62,7 @@ def models(*, limit: Limit = 20, server: Server = DEFAULT_URL, api_key: ApiKey =
     """List models, newest first."""
     with Client(server, api_key) as client:
         found = list(islice(client.models(), limit))
-    made = render.table("model", "name", "state", ">parameters", ">size")
+    made = render.table("!model", "name", "!state", ">parameters", ">size")
     for model in found:
         parameters = scaled(model.summary.parameters) if model.summary else ""
         made.add_row(model.id, model.name, render.state(model.state), parameters, scaled(model.size_bytes, "B"))
@@ -75,7 +75,7 @@ def datasets(
     """List data sets, newest first."""
     with Client(server, api_key) as client:
         found = list(islice(client.datasets(), limit))
-    made = render.table("data set", "name", "state", ">rows", ">size")
+    made = render.table("!data set", "name", "!state", ">rows", ">size")
     for dataset in found:
         rows = str(dataset.summary.rows) if dataset.summary else ""
         made.add_row(dataset.id, dataset.name, render.state(dataset.state), rows, scaled(dataset.size_bytes, "B"))
@@ -90,12 +90,12 @@ def show(job_id: JobId, *, server: Server = DEFAULT_URL, api_key: ApiKey = None,
     if as_json:
         _print_json(job)
         return
-    console = Console()
+    console = render.console()
     console.print(render.jobs([job]))
     if job.error:
         print_problem(job.error)
     if report:
-        console.print(report.verdict, style="bold", markup=False)
+        console.print(report.verdict, style="bold", markup=False, highlight=False)
         console.print(render.changes(report))
         console.print(f"artifact {job.artifact}", highlight=False)
 
@@ -107,7 +107,7 @@ def cancel(job_id: JobId, *, server: Server = DEFAULT_URL, api_key: ApiKey = Non
     if as_json:
         _print_json(job)
         return
-    Console().print(f"{job.id} {job.state}", highlight=False)
+    render.console().print(f"{job.id} {job.state}", highlight=False)
 
 
 def download(  # each parameter is one option of the command line
@@ -159,14 +159,14 @@ def benchmark(  # noqa: PLR0913  # each parameter is one option of the command l
     if as_json or made.result is None:
         _print_json(made)
         return
-    Console().print(render.benchmark(made.result))
+    render.console().print(render.benchmark(made.result))
 
 
 def _print(found: Sequence[BaseModel], made: Table, empty: str, *, as_json: bool) -> None:
     if as_json:
         _print_json(found)
         return
-    Console().print(made if found else empty)
+    render.console().print(made if found else empty)
 
 
 def _print_json(found: BaseModel | Iterable[BaseModel]) -> None:

@@ -1,5 +1,7 @@
 """Figures as people read them."""
 
+from app.contracts.report import Estimate
+
 _KILO = 1000.0
 _MINUTE_S = 60
 _FIGURES = {
@@ -57,3 +59,11 @@ def figure_value(figure: str, value: float) -> str:
     if name in {"parameters", "nonzeros", "macs", "throughput_per_s"}:
         return scaled(value)
     return f"{value:.4g}"
+
+
+def figure_difference(figure: str, difference: Estimate) -> str:
+    """Write a difference with its interval; shares in percentage points."""
+    if figure in _SHARES or figure.startswith("recall"):
+        value, low, high = (100 * part for part in (difference.value, difference.low, difference.high))
+        return f"{value:+.2f} pts ({low:+.2f} to {high:+.2f})"
+    return f"{difference.value:+.4g} ({difference.low:+.4g} to {difference.high:+.4g})"

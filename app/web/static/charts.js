@@ -7,10 +7,10 @@ const width = (place) => Math.max(NARROWEST, place.clientWidth || 480); // drawn
 const short = (value) => String(Number(value.toPrecision(3)));
 
 // `series`: [{name, mark: "a" | "b", points: [[x, y, part], …]}]; the line is broken where the part changes
-export function lineChart(place, series, label) {
+export function lineChart(place, series, label, empty = "Nothing measured yet.") {
   const shown = series.filter(({ points }) => points.length);
   if (!shown.length) {
-    place.replaceChildren(h("p", { class: "quiet" }, "Nothing measured yet."));
+    place.replaceChildren(h("p", { class: "quiet" }, empty));
     return;
   }
   const all = shown.flatMap(({ points }) => points);
@@ -50,7 +50,7 @@ export function pairBars(place, rows, label) {
     return;
   }
   const wide = width(place);
-  const [left, right, height] = [4, wide - 120, 62];
+  const [left, right, height] = [4, wide - 150, 62];
   const bar = (mark, value, largest, y, text) => [
     s("rect", { class: mark, x: left, y, rx: 3, height: 15, width: Math.max(2, (value / largest) * (right - left)) }),
     s("text", { class: mark === "after" ? "strong" : null, x: left + Math.max(2, (value / largest) * (right - left)) + 6, y: y + 12 }, text)];

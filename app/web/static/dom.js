@@ -45,6 +45,8 @@ const FIGURES = {
 };
 const SHARES = new Set(["accuracy", "macro_recall", "macro_f1", "agreement"]);
 
+export const isShare = (figure) => SHARES.has(figure) || figure.startsWith("recall");
+
 export function figureName(figure) {
   const [name, batch] = figure.split("@");
   const title = /^p\d+_ms$/.test(name) ? `latency ${name.slice(0, -3)}` : FIGURES[name] ?? name.replaceAll("_", " ");
@@ -55,7 +57,7 @@ export function figureValue(figure, value) {
   const name = figure.split("@")[0];
   if (name.endsWith("_bytes")) return scaled(value, "B");
   if (name.endsWith("_ms")) return `${Number(value.toPrecision(3))} ms`;
-  if (SHARES.has(name) || name.startsWith("recall")) return `${(value * 100).toFixed(2)} %`;
+  if (isShare(name)) return `${(value * 100).toFixed(2)} %`;
   if (["parameters", "nonzeros", "macs", "throughput_per_s"].includes(name)) return scaled(value);
   return String(Number(value.toPrecision(4)));
 }

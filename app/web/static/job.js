@@ -61,8 +61,9 @@ function showStages() {
 }
 
 function showCurves() {
-  lineChart(byId("loss-chart"), [{ name: "training", mark: "a", points: curves.loss }, { name: "validation", mark: "b", points: curves.validation_loss }], "Loss");
-  lineChart(byId("score-chart"), [{ name: "validation", mark: "a", points: curves.validation_score }], "Validation score");
+  const empty = FINAL.has(job.state) ? "No step of this job trained." : undefined;
+  lineChart(byId("loss-chart"), [{ name: "training", mark: "a", points: curves.loss }, { name: "validation", mark: "b", points: curves.validation_loss }], "Loss", empty);
+  lineChart(byId("score-chart"), [{ name: "validation", mark: "a", points: curves.validation_score }], "Validation score", empty);
 }
 
 function enterStage(name, at) {

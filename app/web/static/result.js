@@ -3,18 +3,20 @@
 import { call, get, post, saveFile, sleep } from "/static/api.js";
 import { pairBars } from "/static/charts.js";
 import { setOptions } from "/static/defaults.js";
-import { byId, duration, facts, figureName, figureValue, h, problemNotice, scaled, showProblem, table } from "/static/dom.js";
+import { byId, duration, facts, figureName, figureValue, h, isShare, problemNotice, scaled, showProblem, table } from "/static/dom.js";
 
 const id = byId("verdict").dataset.job;
 const MANY_LAYERS = 400;
 const interval = (estimate, form) => `${form(estimate.value)} (${form(estimate.low)} to ${form(estimate.high)})`;
-const signed = (value) => `${value > 0 ? "+" : ""}${Number(value.toPrecision(3))}`;
+const signed = (value) => `${value > 0 ? "+" : ""}${Number(value.toPrecision(3))}`.replace("-", "−");
 const ms = (value) => `${Number(value.toPrecision(3))} ms`;
 
 function changeOf(change) {
   if (change.ratio !== null && change.difference === null) return `${change.ratio.toFixed(2)}×`;
   if (change.difference === null) return "";
-  return `${interval(change.difference, signed)}${change.difference.samples ? `, n = ${change.difference.samples}` : ""}`;
+  const share = isShare(change.figure);
+  const told = share ? `${interval(change.difference, (value) => signed(100 * value))} points` : interval(change.difference, signed);
+  return `${told}${change.difference.samples ? `, n = ${change.difference.samples}` : ""}`;
 }
 
 function drawChanges(report) {
@@ -34,7 +36,7 @@ function drawCharts({ before, after }) {
 
 function drawSteps(report) {
   const score = ({ quality }) => Object.entries(quality?.scores ?? {}).slice(0, 2).map(([name, value]) => `${name} ${figureValue(name, value.value)}`).join(", ");
-  const options = (step) => Object.entries(step.options).filter(([name, value]) => name !== "technique" && value !== null).map(([name, value]) => `${name}=${value}`).join(", ");
+  const options = (step) => Object.entries(step.options).filter(([name, value]) => name !== "technique" && value !== null && value?.length !== 0).map(([name, value]) => `${name}=${value}`).join(", ");
   byId("step-table").replaceChildren(table([">#", "Step", ">Time", ">Parameters", ">Non-zero", ">File", "Score", "Notes"], report.steps.map((step) => [
     String(step.index + 1), [h("strong", {}, step.technique), step.changed ? "" : " (changed nothing)", h("div", { class: "help" }, options(step))],
     duration(step.duration_s), scaled(step.measurement.parameters), scaled(step.measurement.nonzeros), scaled(step.measurement.file_bytes, "B"),
