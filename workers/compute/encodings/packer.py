@@ -85,6 +85,8 @@ def decoder_file(encoded: Encoded, opset: int, ir_version: int) -> bytes:
     file: bytes = ir.serde.serialize_model(ir.Model(graph, ir_version=ir_version)).SerializeToString()
     graph.outputs.clear()
     graph.remove(encoded.nodes)
+    for node in encoded.nodes:
+        node.name = None  # it was named in this small graph; the model's graph gives it a name of its own
     graph.initializers.clear()
     return file
 
