@@ -28,8 +28,8 @@ export HELM_CACHE_HOME := $(CURDIR)/.cache/helm/cache
 export HELM_CONFIG_HOME := $(CURDIR)/.cache/helm/config
 export HELM_DATA_HOME := $(CURDIR)/.cache/helm/data
 
-.PHONY: help install demo demo-text demo-stop test check check-python check-kubernetes check-docker check-compose \
-	bench soak format docs clean distclean
+.PHONY: help install demo demo-text demo-stop test check check-python check-format check-lint check-types \
+	check-imports check-kubernetes check-docker check-compose bench soak format docs clean distclean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,12 +63,20 @@ test: install ## run the test suite (PYTEST_ARGS="tests/app -x" narrows it)
 	@test -x $(TOOLS)/helm || $(BIN)/python tools/fetch_kubectl.py $(TOOLS) || echo "no helm: the chart's tests are skipped"
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: check-python check-kubernetes check-docker check-compose ## run every static check
+check: check-python check-kubernetes check-docker check-compose ## run every static check (-k: go on after a failure)
 
-check-python: install ## formatting, lint, types, import arrows
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+check-python: check-format check-lint check-types check-imports ## the four checks of the Python code
+
+check-format: install ## formatting
+	$(BIN)/ruff format --check --quiet .
+
+check-lint: install ## lint
+	$(BIN)/ruff check --quiet .
+
+check-types: install ## types, strictly
 	$(BIN)/mypy --strict app workers modelpress
+
+check-imports: install ## which part may import which
 	$(BIN)/lint-imports
 
 $(TOOLS)/helm: tools/fetch_kubectl.py | $(STAMP)
