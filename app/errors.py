@@ -92,6 +92,13 @@ class SignatureInvalid(BadInput):
     cure = "Sign `id.timestamp.body` with the trigger's secret; keep the clock within 300 s."
 
 
+class CrossSiteRefused(BadInput):
+    """A page of another site, or a name that is not this machine's, tried to use a gateway without keys."""
+
+    slug, title, status = "cross-site-refused", "Requests from other sites are refused", 403
+    cure = "Open the service by its own address; to serve other names or sites, set MODELPRESS_API_KEYS."
+
+
 class MethodNotAllowed(BadInput):
     """The path exists, but not with this method."""
 

@@ -7,14 +7,16 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 from fastapi.dependencies.models import Dependant
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from app.errors import BadInput, Unauthorized
+from app.errors import BadInput, CrossSiteRefused, Unauthorized
 from app.resources import Resources
 from app.services.caller import Caller
 from app.settings import Settings
 from app.stores.records import Cursor
 
+ID_LIKE = "^[a-z0-9_]{1,40}$"  # what a database may be asked for: no NUL, no megabytes
 DEFAULT_TENANT = "default"
 
 
@@ -40,11 +42,30 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def refuse_other_sites(headers: Headers, settings: Settings) -> None:
+    """Raise CrossSiteRefused where a browser could be used against a gateway that asks for no key.
+
+    A foreign page may send simple requests to this machine, and a foreign name may be made to resolve to it
+    (DNS rebinding); with keys neither gets anywhere.
+    """
+    if settings.api_keys:
+        return
+    host = headers.get("host", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    if not _is_loopback(name.strip("[]")):
+        msg = f"The host `{name[:100]}` is not this machine's, and the gateway asks for no key."
+        raise CrossSiteRefused(msg)
+    origin = headers.get("origin")
+    if headers.get("sec-fetch-site") == "cross-site" or (origin and origin.partition("//")[2] != host):
+        raise CrossSiteRefused
+
+
 async def caller(request: Request) -> Caller:
     """Return who asks; raises Unauthorized. Every key is compared, in constant time."""
     resources: Resources = request.app.state.resources
     keys = resources.settings.api_keys
     if not keys:
+        refuse_other_sites(request.headers, resources.settings)
         return Caller(DEFAULT_TENANT, resources)
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     matching = [
@@ -76,7 +97,7 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
 
 async def cursor(
     limit: Annotated[int, Query(ge=1, le=200, description="items per page")] = 50,
-    after: Annotated[str | None, Query(max_length=40, description="`next` of the page before")] = None,
+    after: Annotated[str | None, Query(pattern=ID_LIKE, description="`next` of the page before")] = None,
 ) -> Cursor:
     """Return which page is asked for."""
     return Cursor(limit, after)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from app.api.access import CallerGiven, CursorGiven
+from app.api.access import ID_LIKE, CallerGiven, CursorGiven
 from app.api.problems import documented
 from app.contracts.artifact import Artifact
 from app.contracts.base import Page
@@ -20,8 +20,8 @@ router = APIRouter(tags=["artifacts"])
 def list_artifacts(
     caller: CallerGiven,
     cursor: CursorGiven,
-    model: Annotated[str | None, Query(max_length=40)] = None,
-    job: Annotated[str | None, Query(max_length=40)] = None,
+    model: Annotated[str | None, Query(pattern=ID_LIKE)] = None,
+    job: Annotated[str | None, Query(pattern=ID_LIKE)] = None,
 ) -> Page[Artifact]:
     """List artifacts, newest first."""
     return artifacts.page(caller, cursor, model, job)

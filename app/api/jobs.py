@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Header, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from app.api.access import CallerGiven, CursorGiven
+from app.api.access import ID_LIKE, CallerGiven, CursorGiven
 from app.api.negotiation import chosen
 from app.api.problems import documented
 from app.contracts.base import Page
@@ -72,7 +72,7 @@ def list_jobs(
     state: Annotated[
         str | None, Query(pattern=f"^({_STATES})(,({_STATES}))*$", description="one state or several, comma-separated")
     ] = None,
-    model: Annotated[str | None, Query(max_length=40)] = None,
+    model: Annotated[str | None, Query(pattern=ID_LIKE)] = None,
 ) -> Page[Job]:
     """List jobs, newest first."""
     return jobs.page(caller, cursor, state, model)

