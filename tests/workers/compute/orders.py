@@ -30,12 +30,17 @@ class Told:
     errors: str
 
 
-def tell(scratch: Path, order: dict[str, object]) -> Told:
+def tell(scratch: Path, order: dict[str, object], *, first_on_path: Path = ROOT) -> Told:
     """Run `python -m workers.compute` on an order."""
     scratch.mkdir(exist_ok=True)
     (scratch / "tmp").mkdir(exist_ok=True)
     (scratch / "order.json").write_text(json.dumps(order))
-    environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(scratch / "tmp")}
+    environment = {
+        "PATH": os.defpath,
+        "PYTHONPATH": f"{first_on_path}{os.pathsep}{ROOT}",
+        "OMP_NUM_THREADS": "1",
+        "HOME": str(scratch / "tmp"),
+    }
     child = subprocess.run(
         [sys.executable, "-P", "-m", "workers.compute", str(scratch)],
         capture_output=True,

@@ -107,7 +107,8 @@ def safetensors(weights: Mapping[str, Array]) -> bytes:
 def zipped(path: Path, members: Mapping[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, contents in members.items():
-            archive.writestr(name, contents)
+            large = len(contents) > 1 << 20  # random weights do not deflate, they only take time
+            archive.writestr(name, contents, zipfile.ZIP_STORED if large else zipfile.ZIP_DEFLATED)
     return path
 
 

@@ -56,7 +56,8 @@ def doubling_functions(depth: int) -> list[onnx.FunctionProto]:
 def nested_ifs(depth: int) -> onnx.NodeProto:
     """An If in an If in an If …"""
     inner = helper.make_node("Identity", ["x"], ["z0"])
+    other = helper.make_graph([inner], "else", [], [value("z0", None)])
     for level in range(depth):
         branch = helper.make_graph([inner], f"branch{level}", [], [value(f"z{level}", None)])
-        inner = helper.make_node("If", ["flag"], [f"z{level + 1}"], then_branch=branch, else_branch=branch)
+        inner = helper.make_node("If", ["flag"], [f"z{level + 1}"], then_branch=branch, else_branch=other)
     return inner

@@ -31,9 +31,9 @@ def admit(path: Path) -> onnx.ModelProto:
     NothingToCompress.
     """
     model = _parse(path)
+    budgets.check(model)
     names.check(model)
     external_data.refuse(model)
-    budgets.check(model)
     operators.check(model)
     structure.check(model)
     tensors.check(model)

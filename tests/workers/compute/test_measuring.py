@@ -1,0 +1,176 @@
+"""Timing, feeding, evaluating, and the words of the report."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from app.contracts.model import TensorSpec
+from app.contracts.report import CurvePoint, Estimate, Latency, Measurement
+from app.contracts.tasks import MESSAGE, Progress
+from tests.workers.compute.orders import digits, mlp
+from workers.compute import report
+from workers.compute.channel import Channel
+from workers.compute.datasets.samples import Samples
+from workers.compute.environment import environment
+from workers.compute.evaluation import predict
+from workers.compute.feeds import feeds_for, free_sizes
+from workers.compute.memory import loading
+from workers.compute.runtime import SessionOptions, open_session
+from workers.compute.signature import Signature, signature_of
+from workers.compute.stages import Route, Stage
+from workers.compute.timing import Racer, Setting, race
+
+
+def spec(name: str, dtype: str, *shape: int | str | None) -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=list(shape))
+
+
+def session_of(
+    path: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+) -> ort.InferenceSession:
+    table = numpy_helper.from_array(np.arange(20, dtype=np.float32).reshape(10, 2), "table")
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [table])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return open_session(path, SessionOptions(1))
+
+
+def value(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, list(shape))
+
+
+def summing(path: Path) -> ort.InferenceSession:
+    """Sums the embeddings of all tokens, masked or not, and also tells how long the batch was."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        helper.make_node("ReduceMean", ["vectors"], ["scores"], axes=[1], keepdims=0),
+        helper.make_node("Identity", ["attention_mask"], ["seen"]),
+    ]
+    inputs = [value("input_ids", TensorProto.INT64, "b", "s"), value("attention_mask", TensorProto.INT64, "b", "s")]
+    outputs = [value("seen", TensorProto.INT64, "b", "s"), value("scores", TensorProto.FLOAT, "b", 2)]
+    return session_of(path, nodes, inputs, outputs)
+
+
+def test_text_is_cut_to_the_longest_row_when_the_mask_allows_it(tmp_path: Path) -> None:
+    ids = np.array([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+    scores = predict(
+        summing(tmp_path / "m.onnx"), Samples({"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64)})
+    )
+    assert scores[0, 0] == 2  # the mean of two tokens, not of five
+
+
+def test_scores_are_the_first_floating_matrix_when_labels_come_first(tmp_path: Path) -> None:
+    signature = signature_of(summing(tmp_path / "m.onnx"))
+    assert signature.scores.name == "scores"
+    assert signature.width == 2
+
+
+def test_last_batch_is_filled_up_when_the_batch_axis_is_fixed(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "table"], ["y"])]
+    session = session_of(tmp_path / "m.onnx", nodes, [value("x", 1, 4, 10)], [value("y", 1, 4, 2)])
+    rows = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)
+    scores = predict(session, Samples({"x": rows}))
+    assert signature_of(session).fixed_batch == 4
+    assert np.allclose(scores, rows @ np.arange(20).reshape(10, 2), atol=1e-4)
+
+
+def test_made_up_rows_are_valid_for_every_kind_of_input() -> None:
+    inputs = (
+        spec("ids", "int64", "b", "s"),
+        spec("attention_mask", "int32", "b", "s"),
+        spec("image", "float", "b", None, "h", 8),
+    )
+    (feed, *_) = feeds_for(Signature(inputs, (), inputs[0]), 2, None)
+    assert feed["ids"].shape == (2, 64)
+    assert feed["ids"].max() <= 1
+    assert feed["attention_mask"].min() == 1
+    assert feed["image"].shape == (2, 3, 224, 8)
+    assert free_sizes(inputs, None) == {"s": 64, "h": 224}
+
+
+def test_slower_model_loses_the_race(tmp_path: Path) -> None:
+    session = open_session(mlp(tmp_path / "m.onnx"), SessionOptions(1))
+    images, _ = digits()
+    small, large = [{"image": images[:1]}], [{"image": np.tile(images, (4, 1))}]
+    fast, slow = race(Racer(session, small), Racer(session, large), Setting(1, 1), 0.1)
+    assert fast.ratio is not None
+    assert fast.ratio.low > 2
+    assert slow.p50_ms > fast.p50_ms
+    assert fast.p50_ms <= fast.p95_ms <= fast.p99_ms
+
+
+def test_loading_tells_time_and_memory(tmp_path: Path) -> None:
+    weights = numpy_helper.from_array(np.ones((2048, 2048), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [value("x", 1, "b", 2048)],
+        [value("y", 1, "b", 2048)],
+        [weights],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "m.onnx")
+    load_ms, resident = loading(tmp_path / "m.onnx", SessionOptions(1))
+    assert load_ms > 0
+    assert resident is None or 12e6 < resident < 60e6  # 16.8 MB of weights
+
+
+def test_progress_never_goes_back_and_foretells_the_end() -> None:
+    stream = io.StringIO()
+    route = Route(Channel(stream), [Stage("one", 1), Stage("two", 3)])
+    route.enter()
+    route.tell(0.5, CurvePoint(step=1, epoch=0.1, loss=2.0))
+    route.enter()
+    said = [MESSAGE.validate_json(line) for line in stream.getvalue().splitlines()]
+    assert [message.progress for message in said if isinstance(message, Progress)] == [0.0, 0.125, 0.25]
+    assert isinstance(said[-1], Progress)
+    assert said[-1].eta_s is not None
+
+
+def measurement(size: int, ms: float, ratio: Estimate | None = None, **changes: object) -> Measurement:
+    latency = Latency(
+        batch_size=1, threads=1, calls=100, p50_ms=ms, p95_ms=ms, p99_ms=ms, throughput_per_s=1, ratio=ratio
+    )
+    base: dict[str, object] = {
+        "parameters": 100,
+        "nonzeros": 100,
+        "file_bytes": size,
+        "zstd_bytes": size,
+        "latency": [latency],
+    }
+    return Measurement.model_validate(base | changes)
+
+
+def test_verdict_says_what_changed_and_how_sure_it_is() -> None:
+    ratio = Estimate(value=4.0, low=3.9, high=4.1, samples=100)
+    before, after = measurement(1000, 4.0), measurement(200, 1.0, ratio)
+    found = report.changes(before, after, {})
+    assert report.verdict(found, after) == "5.0× smaller, 4.0× faster at batch 1."
+
+
+def test_speed_is_no_difference_when_the_interval_holds_one() -> None:
+    ratio = Estimate(value=1.05, low=0.98, high=1.12, samples=100)
+    before, after = measurement(1000, 1.05), measurement(1000, 1.0, ratio)
+    found = report.changes(before, after, {})
+    assert report.verdict(found, after) == "The same size, no measurable difference in speed at batch 1."
+
+
+def test_zeros_are_named_as_the_reason_when_nothing_is_faster() -> None:
+    ratio = Estimate(value=1.0, low=0.99, high=1.01, samples=100)
+    after = measurement(500, 1.0, ratio, nonzeros=20)
+    told = report.notes(
+        report.changes(measurement(1000, 1.0), after, {}), after, [], frozenset({"MatMul"}), environment(1, "cpu")
+    )
+    assert any("80% of the weights are zero" in note for note in told)
+
+
+@pytest.mark.parametrize(("after", "told"), [(0.5, "worse"), (0.05, "no measurable difference")])
+def test_error_is_worse_when_it_grows_measurably(after: float, told: str) -> None:
+    quality = {"split": "test", "samples": 10, "scores": {"mae": {"value": after, "low": 0, "high": 1, "samples": 10}}}
+    before = measurement(1, 1, quality=quality)
+    difference = Estimate(value=after, low=after - 0.1, high=after + 0.1, samples=10)
+    found = report.changes(before, before, {"mae": difference})
+    assert found[0].verdict == told
