@@ -1,11 +1,14 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from tests.workers.encodings.graphs import READERS, optimized, run, serialized, single
+from tests.workers.graph.networks import answers, bert, rows_for
 from workers.compute.encodings.packer import pack
+from workers.compute.graph.readers import matrices
 
 Float = NDArray[np.float32]
 
@@ -116,3 +119,18 @@ def test_file_shrinks_by_what_the_report_says_when_packed() -> None:
     saved = len(serialized(model)) - len(serialized(packed.model))
     reported = sum(tensor.dense_bytes - tensor.packed_bytes for tensor in packed.tensors)
     assert saved == pytest.approx(reported, abs=200)
+
+
+def test_whole_model_runs_when_many_tensors_are_packed(tmp_path: Path) -> None:
+    model = bert(layers=2)
+    for name in matrices(model):
+        model.write(name, contents("both 0.2" if "mlp" in name else "shared 16", model.read(name).shape))
+    rows = rows_for(model, 3)
+
+    packed = pack(model)
+    again = pack(packed.model)
+
+    assert {report.encoding for report in packed.tensors} >= {"codebook", "sparse"}
+    onnx.checker.check_model(onnx.load_from_string(serialized(packed.model)), full_check=True)
+    np.testing.assert_array_equal(answers(packed.model, rows), answers(model, rows))
+    np.testing.assert_array_equal(answers(again.model, rows), answers(model, rows))
