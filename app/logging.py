@@ -9,6 +9,8 @@ import structlog
 
 _MAX_CHARS = 200  # a name from a model may be megabytes long
 _MAX_EVENT_CHARS = 2_000
+_MAX_TRACE_CHARS = 8_000
+_TRACES = {"exception", "stderr"}
 _SECRET_WORDS = ("secret", "password", "token", "authorization", "api_key", "signature", "cookie")
 _HIDDEN = "[redacted]"
 
@@ -38,6 +40,7 @@ def configure(level: str = "INFO") -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    logging.captureWarnings(capture=True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -54,8 +57,8 @@ def _safe(key: str, value: object) -> Any:  # noqa: ANN401 - a log value is anyt
         return _HIDDEN
     if isinstance(value, Mapping):
         return {str(name): _safe(str(name), inner) for name, inner in value.items()}
-    if isinstance(value, str) and key != "exception":
-        return printable(value)
+    if isinstance(value, str):
+        return printable(value, _MAX_TRACE_CHARS if key in _TRACES else _MAX_CHARS)
     return value
 
 

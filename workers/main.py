@@ -76,7 +76,7 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
     removed = remove_leftovers(settings.scratch)
     log.info("worker starts", queues=list(queues), concurrency=concurrency, leftovers=removed)
     signals.worker_shutting_down.connect(lambda **_kw: worker.rules.drain.set(), weak=False)
-    arguments = ["worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
+    arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={settings.log_level}"]
     app.worker_main([*arguments, *quiet, f"--hostname=modelpress-{os.getpid()}@%h"])
 

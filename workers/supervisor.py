@@ -69,6 +69,8 @@ def supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: H
         answer = _watch(rules, child, pulse, max_run_s)
         if answer is not None:
             child.stop(settings.kill_grace_s)
+            if isinstance(answer, Failed):
+                log.info("child failed", problem=answer.problem.name, stderr=child.last_words())
             return answer
         child.wait(_SETTLE_S)
         return _autopsy(child, child.stop(settings.kill_grace_s), settings, kills)
@@ -132,7 +134,7 @@ def _hear_level(line: bytes, pulse: Heartbeat) -> None:
 def _autopsy(child: Child, code: int, settings: Settings, kills: int) -> Failed | End:
     """Tell why a child died without an answer."""
     words = child.last_words()
-    log.warning("child died without an answer", code=code, resident_bytes=child.resident_bytes, stderr=printable(words))
+    log.warning("child died without an answer", code=code, resident_bytes=child.resident_bytes, stderr=words)
     if code == EXIT_UNCONFINED:
         return _failed(ServiceFault("This worker cannot confine the compute child as its settings demand."))
     if code == -signal.SIGXCPU:

