@@ -211,7 +211,7 @@ def at(start: int, last: str = "?0") -> dict[str, str]:
     return PART | {"Upload-Offset": str(start), "Upload-Complete": last}
 
 
-def wait_for(holds: object, seconds: float = 5) -> None:
+def wait_for(holds: object, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not holds():  # type: ignore[operator]
         assert time.monotonic() < deadline
