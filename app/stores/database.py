@@ -99,7 +99,8 @@ def _translated() -> Iterator[None]:
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S})
+        busy = {} if "timeout" in parsed.query else {"timeout": _BUSY_TIMEOUT_S}
+        engine = create_engine(parsed, connect_args=busy)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

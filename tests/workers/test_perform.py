@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.errors import DependencyUnavailable
 from app.resources import Resources
 from app.settings import Settings
 from app.stores import records, work
@@ -174,6 +175,8 @@ def test_work_goes_on_when_the_database_is_away_for_longer_than_the_lease(resour
     stack.until(lambda: stack.read(resources, work_id).stage == "training")
     with sqlite3.connect(resources.settings.data_dir / "modelpress.db", isolation_level=None) as blocker:
         blocker.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DependencyUnavailable), quick.transaction():
+            pass
         time.sleep(3)
         blocker.execute("ROLLBACK")
     blocker.close()
