@@ -74,6 +74,17 @@ def test_wide_gaps_are_bridged_when_zeros_run_long(density: float, opset: int) -
     np.testing.assert_array_equal(decode(encoded, opset), values)
 
 
+@pytest.mark.parametrize("clusters", [2, 3, 5, 6, 16, 17, 32, 256])
+@pytest.mark.parametrize("opset", [9, 13])
+def test_bits_come_back_when_the_tensor_is_large(clusters: int, opset: int) -> None:
+    random = np.random.default_rng(clusters)
+    values = random.normal(size=clusters).astype(np.float32)[random.integers(0, clusters, (301, 303))]
+    encoded = ENCODINGS["codebook"](Contents("w", values), opset)
+    assert encoded is not None
+
+    np.testing.assert_array_equal(decode(encoded, opset), values)
+
+
 def test_negative_zero_is_kept_when_sparse() -> None:
     values = np.zeros((64, 64), np.float32)
     values[3, 4], values[5, 6] = -0.0, 1

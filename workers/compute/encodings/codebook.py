@@ -16,6 +16,7 @@ def encode(contents: Contents, opset: int) -> Encoded | None:
     decoder = Decoder(contents, opset)
     values = decoder.constant("codebook", table.view(contents.values.dtype))
     indices = np.searchsorted(table, contents.bits)
-    flat = digits.unpack(decoder, "indices", indices, max(2, table.size))
-    shaped = decoder.shaped(flat, contents.values.shape)
-    return decoder.finish(decoder.operator("Gather", values, shaped, axis=0))
+    if table.size == 1:
+        values, indices = decoder.operator("Concat", values, values, axis=0), np.zeros_like(indices)
+    flat = digits.unpack(decoder, "indices", indices, values, max(2, table.size))
+    return decoder.finish(decoder.shaped(flat, contents.values.shape))

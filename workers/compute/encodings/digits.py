@@ -18,6 +18,8 @@ Integers = NDArray[np.integer]
 _INT32_BYTES = 3
 _MAX_BYTES = 7
 _BYTE = 256
+# From this many values on, looking up whole bytes saves more time than the constant for it costs room.
+_LOOKED_UP = 65_536
 
 MOD = 10  # the opset that brought Mod
 
@@ -62,25 +64,44 @@ def pack(values: Integers, layout: Layout) -> NDArray[np.uint8]:
     return total.astype("<i8").view(np.uint8).reshape(words, 8)[:, : layout.width]
 
 
-def unpack(decoder: Decoder, label: str, values: Integers, base: int) -> ir.Value:
-    """Store flat `values` below `base` and add the operators that restore them: int32 or int64, flat."""
+def unpack(decoder: Decoder, label: str, values: Integers, table: ir.Value, base: int) -> ir.Value:
+    """Store flat `values` below `base`; add the operators that restore `table[values]`, flat. `table`: (base,)."""
     layout = best_layout(base, values.size)
-    packed = decoder.constant(label, pack(values, layout))
-    wide = np.int32 if layout.width <= _INT32_BYTES else np.int64
-    word = decoder.operator("Cast", packed, to=int(ir.DataType.from_numpy(np.dtype(wide))))
-    if layout.width > 1:
-        places = np.asarray([[_BYTE**place] for place in range(layout.width)], wide)
-        word = decoder.operator("MatMul", word, decoder.common(places))
+    packed = pack(values, layout)
+    if layout.width == 1 and (layout.digits == 1 or values.size >= _LOOKED_UP):
+        rows = _rows_of_bytes(decoder, table, layout) if layout.digits > 1 else table
+        places = decoder.operator("Cast", decoder.constant(label, packed.reshape(-1)), to=int(ir.DataType.INT32))
+        found = decoder.operator("Gather", rows, places, axis=0)
+    else:
+        word = _word(decoder, decoder.constant(label, packed), layout)
+        found = decoder.operator("Gather", table, _split(decoder, word, layout), axis=0)
     if layout.digits > 1:
-        word = _split(decoder, word, layout)
-    flat = decoder.operator("Reshape", word, decoder.common(np.asarray([-1], np.int64)))
-    spare = -values.size % layout.digits
-    return decoder.first(flat, values.size) if spare else flat
+        found = decoder.operator("Reshape", found, decoder.common(np.asarray([-1], np.int64)))
+    return decoder.first(found, values.size) if -values.size % layout.digits else found
+
+
+def _rows_of_bytes(decoder: Decoder, table: ir.Value, layout: Layout) -> ir.Value:
+    """Add what each byte stands for, (bytes, digits): to look up whole bytes is faster than to divide every one."""
+    every = decoder.common(np.arange(layout.base**layout.digits, dtype=np.uint8).reshape(-1, 1))
+    word = decoder.operator("Cast", every, to=int(ir.DataType.INT32))
+    return decoder.operator("Gather", table, _split(decoder, word, layout), axis=0)
+
+
+def _wide(layout: Layout) -> type[np.int32 | np.int64]:
+    return np.int32 if layout.width <= _INT32_BYTES else np.int64
+
+
+def _word(decoder: Decoder, packed: ir.Value, layout: Layout) -> ir.Value:
+    """Add (words, width) bytes → (words, 1) numbers."""
+    wide = _wide(layout)
+    word = decoder.operator("Cast", packed, to=int(ir.DataType.from_numpy(np.dtype(wide))))
+    places = np.asarray([[_BYTE**place] for place in range(layout.width)], wide)
+    return word if layout.width == 1 else decoder.operator("MatMul", word, decoder.common(places))
 
 
 def _split(decoder: Decoder, word: ir.Value, layout: Layout) -> ir.Value:
     """Add (words, 1) → (words, digits): divide by the powers of the base, then take the remainder."""
-    wide = np.int32 if layout.width <= _INT32_BYTES else np.int64
+    wide = _wide(layout)
     powers = np.asarray([layout.base**place for place in range(layout.digits)], wide)
     base = decoder.common(np.asarray(layout.base, wide))
     quotient = decoder.operator("Div", word, decoder.common(powers))

@@ -34,7 +34,7 @@ class _Values:
         """Bytes that `count` stored elements take."""
         if self.table is None:
             return count * self.contents.bits.itemsize
-        return self.table.nbytes + digits.best_layout(max(2, self.table.size), count).size(count)
+        return self.table.nbytes + digits.best_layout(self.table.size, count).size(count)
 
     def write(self, decoder: Decoder, stored: NDArray[np.unsignedinteger]) -> ir.Value:
         """Add constants and operators that give the flat stored elements."""
@@ -43,9 +43,7 @@ class _Values:
             return decoder.constant("nonzeros", stored.view(dtype))
         codebook = decoder.constant("codebook", self.table.view(dtype))
         indices = np.searchsorted(self.table, stored)
-        return decoder.operator(
-            "Gather", codebook, digits.unpack(decoder, "indices", indices, max(2, self.table.size)), axis=0
-        )
+        return digits.unpack(decoder, "indices", indices, codebook, self.table.size)
 
 
 def encode(contents: Contents, opset: int) -> Encoded | None:
@@ -71,7 +69,8 @@ def _by_mask(values: _Values, positions: NDArray[np.intp]) -> Choice:
     count = values.contents.values.size
 
     def write(decoder: Decoder) -> ir.Value:
-        bit = digits.unpack(decoder, "mask", (values.contents.bits != 0).astype(np.uint8), 2)
+        table = decoder.common(np.asarray([0, 1], np.int32))
+        bit = digits.unpack(decoder, "mask", (values.contents.bits != 0).astype(np.uint8), table, 2)
         axis = decoder.common(np.asarray(0, np.int64))
         row = decoder.operator("Mul", decoder.operator("CumSum", bit, axis), bit)
         stored = np.concatenate([np.zeros(1, values.contents.bits.dtype), values.contents.bits[positions]])
@@ -94,19 +93,13 @@ def _by_gaps(values: _Values, positions: NDArray[np.intp]) -> Choice:
     def write(decoder: Decoder) -> ir.Value:
         steps = _bridged(gaps, base)
         where = np.cumsum(steps) - 1
-        step = digits.unpack(decoder, "gaps", (steps - 1).astype(np.uint8), base)
-        wide = decoder.operator("Cast", step, to=int(ir.DataType.INT64))
-        one = decoder.common(np.asarray(1, np.int64))
-        axis = decoder.common(np.asarray(0, np.int64))
-        end = decoder.operator("CumSum", decoder.operator("Add", wide, one), axis)
+        widths = decoder.common(np.arange(1, base + 1, dtype=np.int32))
+        step = digits.unpack(decoder, "gaps", (steps - 1).astype(np.uint8), widths, base)
+        end = decoder.operator("CumSum", step, decoder.common(np.asarray(0, np.int64)))
+        place = decoder.operator("Sub", end, decoder.common(np.asarray(1, np.int32)))
         stored = values.write(decoder, values.contents.bits[where])
-        return decoder.operator(
-            "ScatterElements",
-            _zeros(decoder, values.contents.values),
-            decoder.operator("Sub", end, one),
-            stored,
-            axis=0,
-        )
+        zeros = _zeros(decoder, values.contents.values)
+        return decoder.operator("ScatterElements", zeros, place, stored, axis=0)
 
     return size(base) if base else np.iinfo(np.int64).max, write
 
