@@ -43,7 +43,8 @@ def _col2im(node: Node) -> Kernel:
                 for start, count, stride in zip(starts, counts, window.strides, strict=True)
             ]
             chosen: tuple[Any, ...] = (..., *spans)
-            canvas[chosen] += columns[(slice(None), slice(None), *place)]
+            column: tuple[Any, ...] = (slice(None), slice(None), *place)
+            canvas[chosen] += columns[column]
         for axis, size in enumerate(image):
             canvas = canvas.narrow(axis + 2, window.pads[axis], size)
         return canvas
