@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from app.contracts.job import Event
 from modelpress.cli.units import duration
@@ -26,7 +26,6 @@ def job_progress(*, quiet: bool) -> Iterator[Callable[[Event], None]]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
         TextColumn("{task.fields[eta]}"),
         TextColumn("[cyan]{task.fields[loss]}[/cyan]"),
     )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 
-from modelpress import Client, broker
+from modelpress import Client, InvalidRequest, broker
 from tests.modelpress.conftest import wait_for
 
 COMMAND = [sys.executable, "-m", "modelpress.cli.main", "up", "--port", "0"]
@@ -61,9 +62,12 @@ def test_up_when_ended_and_started_again(tmp_path: Path) -> None:
     with stack(tmp_path / "var") as first:
         assert httpx.get(f"{first.url}/readyz").json()["broker"] is True
         with Client(first.url) as client:
-            made = client.upload_model(source, wait=False)
+            with pytest.raises(InvalidRequest) as refusal:  # the verdict of a real worker's child
+                client.upload_model(source)
+            made = next(client.models())
         pids = first.children()
     assert first.process.returncode == 0
+    assert refusal.value.problem.name == "model-malformed"
     assert sorted(pids) == [
         "app.main",
         "broker",
