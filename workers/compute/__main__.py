@@ -42,10 +42,17 @@ def perform(scratch: Path, channel: Channel) -> Done | Failed:
     except ValidationError:
         traceback.print_exc()
         return Failed(problem=problem_of(BadInput("The order, or a figure in its result, is not valid.")))
-    except Exception:  # noqa: BLE001  # the last line of defence: whatever a library raises must become one message
+    except Exception as error:  # noqa: BLE001  # the last line of defence: whatever a library raises must become one message
         traceback.print_exc()
+        if _ran_out_of_memory(error):
+            return Failed(problem=problem_of(LimitReached("The memory limit was reached.")))
         return Failed(problem=problem_of(ServiceFault("An unexpected error ended the work; the log has its trace.")))
     return done
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """Whether this is PyTorch's way of saying so, which is no MemoryError; the library itself may not be loaded."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def main(arguments: list[str]) -> int:

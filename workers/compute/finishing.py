@@ -4,12 +4,12 @@ import math
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from app.contracts.problem import Problem
-from app.contracts.report import Estimate, Measurement, Quality, Report, TensorReport
+from app.contracts.report import Estimate, Measurement, Quality, Report, StepReport, TensorReport
 from app.errors import ServiceFault
 from workers.compute import report
 from workers.compute.bench import Bench
@@ -29,20 +29,29 @@ _COMPARED_ROWS = 256
 _MOST_SNR_DB = 200.0  # beyond the precision of float64, where the noise is zero
 
 
-def finish(bench: Bench, steps: list[Taken], started: float, refused: Problem | None) -> Report:
-    """Measure the packed file against the upload in fresh sessions, publish both variants, return the report.
+@dataclass(frozen=True)
+class Finished:
+    """A recipe that ran through: the last step, the reports of all, and when the job began (monotonic seconds).
 
     `refused` is the guard's problem: then the test rows stay untouched and the figures are those of validation.
     """
-    last = steps[-1]
+
+    last: Taken
+    steps: list[StepReport]
+    started: float
+    refused: Problem | None
+
+
+def finish(bench: Bench, done: Finished) -> Report:
+    """Measure the packed file against the upload in fresh sessions, publish both variants, return the report."""
+    last = done.last
     same_rows = _check_packed(bench, last)
     out = bench.scratch / "out"
     shutil.copyfile(last.file, out / "packed.onnx")
     shutil.copyfile(last.dense, out / "dense.onnx")
     bench.route.tell(0.3, None)
-    before, after, differences = _measure(bench, last, use_test=refused is None)
+    before, after, differences = _measure(bench, last, use_test=done.refused is None)
     changes = report.changes(before, after, differences)
-    done = [taken.report for taken in steps]
     place = environment(bench.order.threads, bench.device)
     operators = frozenset(node.op_type for node in last.model.graph)
     return Report(
@@ -50,14 +59,14 @@ def finish(bench: Bench, steps: list[Taken], started: float, refused: Problem | 
         before=before,
         after=after,
         changes=changes,
-        steps=done,
+        steps=done.steps,
         tensors=[_with_snr(tensor, bench.source, last.model) for tensor in last.packed.tensors],
-        notes=[*report.notes(changes, after, done, operators, place), *_findings(bench, same_rows)],
-        guard=refused,
+        notes=[*report.notes(changes, after, done.steps, operators, place), *_findings(bench, same_rows)],
+        guard=done.refused,
         seed=bench.order.seed,
         digests=_digests(bench),
         environment=place,
-        duration_s=time.monotonic() - started,
+        duration_s=time.monotonic() - done.started,
     )
 
 

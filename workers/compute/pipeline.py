@@ -13,7 +13,7 @@ from app.problems import problem_of
 from workers.compute.bench import Bench, set_up
 from workers.compute.channel import Channel
 from workers.compute.failure import FailedWithReport
-from workers.compute.finishing import finish
+from workers.compute.finishing import Finished, finish
 from workers.compute.graph.model import Model, save
 from workers.compute.stages import Route, Stage
 from workers.compute.stepping import Taken, take_step
@@ -31,17 +31,22 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
     route = Route(channel, _stages(order))
     route.enter()
     bench = set_up(order, scratch, route)
-    model, dense = bench.source, scratch / "step-none.onnx"
-    save(model, dense)
-    steps: list[Taken] = []
-    for index in range(len(order.recipe.steps)):
-        route.enter()
-        taken = _pointed(bench, model, dense, index)
-        model, dense = taken.model, taken.dense
-        steps.append(taken)
+    dense = scratch / "step-none.onnx"
+    save(bench.source, dense)
     route.enter()
-    refusal = _refusal(bench, steps[-1])
-    report = finish(bench, steps, started, problem_of(refusal) if refusal else None)
+    taken = _pointed(bench, bench.source, dense, 0)
+    reports = [taken.report]
+    for index in range(1, len(order.recipe.steps)):
+        route.enter()
+        _tell(channel, taken)
+        before, taken = taken, _pointed(bench, taken.model, taken.dense, index)
+        before.dense.unlink()
+        before.file.unlink()
+        reports.append(taken.report)
+    route.enter()
+    _tell(channel, taken)
+    refusal = _refusal(bench, taken)
+    report = finish(bench, Finished(taken, reports, started, problem_of(refusal) if refusal else None))
     if refusal is not None:
         raise FailedWithReport(refusal, report)
     return Done(report=report)
@@ -66,6 +71,13 @@ def _pointed(bench: Bench, model: Model, dense: Path, index: int) -> Taken:
         if not error.errors:
             error.errors = ((f"/recipe/steps/{index}", error.detail),)
         raise
+
+
+def _tell(channel: Channel, taken: Taken) -> None:
+    measured = taken.report.measurement
+    scores = measured.quality.scores if measured.quality else {}
+    told = [f"{measured.file_bytes:,} bytes", *(f"{name} {score.value:.4f}" for name, score in scores.items())]
+    channel.log(f"{taken.report.technique}: {', '.join(told)}. {'; '.join(taken.report.notes)}".strip())
 
 
 def _refusal(bench: Bench, last: Taken) -> GuardNotMet | None:

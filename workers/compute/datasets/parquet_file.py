@@ -22,6 +22,8 @@ def read(path: Path) -> Table:
     _check_footer(path)
     try:
         return make_table(_columns(path))
+    except pa.ArrowMemoryError:
+        raise  # a MemoryError, and no fault of the file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetMalformed("The file is not readable Parquet.") from error
 
