@@ -61,6 +61,18 @@ def test_fit_learns_and_keeps_the_best_state() -> None:
     assert accuracy == pytest.approx(max(scores))
 
 
+def test_last_state_is_not_kept_when_an_earlier_one_was_better() -> None:
+    model = cnn()
+
+    def spoil(step: int, total: int, executor: Executor) -> None:
+        if step == total - 1:
+            with torch.no_grad():
+                next(executor.trained["conv2.weight"].parameters()).mul_(100)
+
+    fit(model, picture_set(), QUICK, progress=silent, on_step=spoil)
+    assert np.abs(model.read("conv2.weight")).max() < 5
+
+
 def test_fit_twice_gives_the_same_bits() -> None:
     found = []
     for _ in range(2):
