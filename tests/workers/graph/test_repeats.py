@@ -30,6 +30,10 @@ def test_pattern_starts_at_a_leading_item_when_that_loses_no_copy() -> None:
     assert found("nAnAnAn", leading="A") == Repeat(1, 7, 2)
 
 
+def test_leading_items_matter_more_than_worthy_ones_when_cut() -> None:
+    assert found("bAcbAcbAcbA", leading="c") == Repeat(2, 11, 3)
+
+
 def test_copies_matter_more_than_leading_items_when_they_conflict() -> None:
     assert found("nAnA", leading="A") == Repeat(0, 4, 2)
 
