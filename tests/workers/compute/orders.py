@@ -30,8 +30,8 @@ class Told:
     errors: str
 
 
-def tell(scratch: Path, order: dict[str, object], *, first_on_path: Path = ROOT) -> Told:
-    """Run `python -m workers.compute` on an order."""
+def tell(scratch: Path, order: dict[str, object], *, first_on_path: Path = ROOT, memory: str = "unlimited") -> Told:
+    """Run `python -m workers.compute` on an order; `memory` is the limit of its address space in KiB."""
     scratch.mkdir(exist_ok=True)
     (scratch / "tmp").mkdir(exist_ok=True)
     (scratch / "order.json").write_text(json.dumps(order))
@@ -42,7 +42,7 @@ def tell(scratch: Path, order: dict[str, object], *, first_on_path: Path = ROOT)
         "HOME": str(scratch / "tmp"),
     }
     child = subprocess.run(
-        [sys.executable, "-P", "-m", "workers.compute", str(scratch)],
+        ["sh", "-c", 'ulimit -v "$0"; exec "$@"', memory, sys.executable, "-P", "-m", "workers.compute", str(scratch)],
         capture_output=True,
         text=True,
         cwd=scratch,

@@ -61,6 +61,14 @@ def test_internal_error_tells_nothing_of_the_inside_when_something_unforeseen_ha
     assert "FileNotFoundError" in told.errors
 
 
+def test_limit_is_named_when_memory_runs_out(tmp_path: Path) -> None:
+    with (tmp_path / "upload").open("wb") as upload:
+        upload.truncate(1_900_000_000)  # of zeros that take no room on the disk
+    told = tell(tmp_path, CHECK, memory="1500000")
+    assert isinstance(told.last, Failed)
+    assert told.last.problem.name == "resource-limit-exceeded"
+
+
 def test_checks_start_without_torch(tmp_path: Path) -> None:
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / "torch.py").write_text("raise SystemExit('torch was imported')")
