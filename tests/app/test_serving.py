@@ -160,6 +160,22 @@ def test_stream_of_events_follows_a_job_and_ends(served: Serving, worker_of: Act
     assert states == ["queued", "running", "succeeded"]
 
 
+def test_open_stream_does_not_hold_up_a_shutdown(tmp_path: Path) -> None:
+    with serving(tmp_path) as own, connect(Settings(data_dir=tmp_path)) as resources:
+        model = httpx.post(f"{own.url}/v1/models", content=b"\x08m", headers=RAW).json()["id"]
+        ActingWorker(resources).accept_model(model)
+        job = httpx.post(f"{own.url}/v1/jobs", json=job_body(model)).json()["id"]
+        with httpx.stream("GET", f"{own.url}/v1/jobs/{job}/events", timeout=30) as stream:
+            own.process.terminate()
+            began = time.monotonic()
+            ended = list(stream.iter_lines())
+        own.process.wait(20)
+
+    assert any(line == "id: 1" for line in ended)
+    assert time.monotonic() - began < 15
+    assert own.process.returncode in {0, -15}
+
+
 def test_submission_without_a_broker_is_quick(served: Serving, worker_of: ActingWorker) -> None:
     model = httpx.post(f"{served.url}/v1/models", content=b"\x08m", headers=RAW).json()["id"]
     worker_of.accept_model(model)
