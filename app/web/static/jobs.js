@@ -14,7 +14,7 @@ function draw() {
   const rows = jobs.map((job) => [
     h("span", { title: job.id }, link(job)), badge(job.state), job.recipe.steps.map((step) => step.technique).join(" → "),
     FINAL.has(job.state) ? "" : h("progress", { max: 1, value: job.progress, "aria-label": `Progress of ${job.id}: ${percent(job.progress)}` }),
-    job.error ? job.error.title : job.stage, when(job.created_at),
+    job.error ? job.error.title : FINAL.has(job.state) ? "" : job.stage, when(job.created_at),
   ]);
   const empty = h("div", { class: "empty" }, h("p", {}, "No job yet."), h("a", { class: "button primary", href: "/" }, "Start the first one"));
   byId("jobs").replaceChildren(jobs.length ? h("div", { class: "card scroll" }, table(["Job", "State", "Recipe", "Progress", "Stage", "Created"], rows)) : empty);

@@ -105,7 +105,7 @@ export class RecipeBuilder {
     const read = (event) => keep(event.target.value === "" ? undefined : numeric ? Number(event.target.value) : event.target.value);
     return h("input", {
       id, type: numeric ? "number" : "text", step: kind.type === "integer" ? 1 : "any", min: kind.minimum ?? kind.exclusiveMinimum,
-      max: kind.maximum ?? kind.exclusiveMaximum, value: now ?? "", placeholder: "default", oninput: read,
+      max: kind.maximum ?? kind.exclusiveMaximum, value: now ?? "", placeholder: "not set", oninput: read,
     });
   }
 }

@@ -9,13 +9,14 @@ const id = byId("verdict").dataset.job;
 const MANY_LAYERS = 400;
 const interval = (estimate, form) => `${form(estimate.value)} (${form(estimate.low)} to ${form(estimate.high)})`;
 const signed = (value) => `${value > 0 ? "+" : ""}${Number(value.toPrecision(3))}`.replace("-", "−");
+const points = (value) => `${value > 0 ? "+" : ""}${(100 * value).toFixed(2)}`.replace("-", "−");
 const ms = (value) => `${Number(value.toPrecision(3))} ms`;
 
 function changeOf(change) {
   if (change.ratio !== null && change.difference === null) return `${change.ratio.toFixed(2)}×`;
   if (change.difference === null) return "";
   const share = isShare(change.figure);
-  const told = share ? `${interval(change.difference, (value) => signed(100 * value))} points` : interval(change.difference, signed);
+  const told = share ? `${interval(change.difference, points)} points` : interval(change.difference, signed);
   return `${told}${change.difference.samples ? `, n = ${change.difference.samples}` : ""}`;
 }
 
