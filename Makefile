@@ -77,7 +77,7 @@ check-types: install ## types, strictly
 	$(BIN)/mypy --strict app workers modelpress
 
 check-imports: install ## which part may import which
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 $(TOOLS)/helm: tools/fetch_kubectl.py | $(STAMP)
 	$(BIN)/python tools/fetch_kubectl.py $(TOOLS)
