@@ -22,8 +22,8 @@ RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --
 
 FROM build AS build-worker
 ARG PIP_FLAGS=""
-# CPU by default. For NVIDIA GPUs name the index of your CUDA version, such as .../whl/cu130.
-ARG TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu"
+# Where torch comes from: "--index-url <PyTorch's index>" of the CPU build, or of your CUDA version.
+ARG TORCH_FLAGS=""
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} ${TORCH_FLAGS} torch==2.13.0 \
     && /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} -c constraints.txt ".[worker]"
 COPY . /src
