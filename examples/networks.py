@@ -32,7 +32,9 @@ class _Builder:
         kernel_values = self.rng.normal(0, scale, (out, into, kernel, kernel))
         weight = self.weight(f"{name}.weight", kernel_values)
         pad = kernel // 2
-        y = self.node("Conv", [x, weight], f"{name}.conv", strides=[stride] * 2, pads=[pad] * 4, kernel_shape=[kernel] * 2)
+        y = self.node(
+            "Conv", [x, weight], f"{name}.conv", strides=[stride] * 2, pads=[pad] * 4, kernel_shape=[kernel] * 2
+        )
         statistics = [("gamma", 1.0), ("beta", 0.0), ("mean", 0.0), ("variance", 1.0)]
         inputs = [self.weight(f"{name}.{key}", np.full(out, value)) for key, value in statistics]
         return self.node("BatchNormalization", [y, *inputs], f"{name}.bn")
@@ -65,6 +67,8 @@ def residual_cnn(widths: tuple[int, ...], blocks: int, side: int, classes: int, 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, side, side])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
     graph = helper.make_graph(build.nodes, "residual_cnn", [image], [logits], build.weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="modelpress-examples")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="modelpress-examples"
+    )
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -50,7 +50,12 @@ def _make(folder: Path, name: str, rows: tuple[np.ndarray, np.ndarray, np.ndarra
     network = graph.load(folder / "untrained.onnx")
     parts = [Samples({"image": pictures[split == s]}, labels[split == s]) for s in ("train", "validation", "test")]
     dataset = Dataset(*parts, task="classification")
-    fit(network, dataset, Fit(epochs=epochs, learning_rate=2e-3, batch_size=64, patience=100), progress=_print_progress(name))
+    fit(
+        network,
+        dataset,
+        Fit(epochs=epochs, learning_rate=2e-3, batch_size=64, patience=100),
+        progress=_print_progress(name),
+    )
     graph.save(network, model)
     (folder / "untrained.onnx").unlink()
     return model, data

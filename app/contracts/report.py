@@ -40,7 +40,9 @@ class Latency(Contract):
     p95_ms: float
     p99_ms: float
     throughput_per_s: float = Field(description="rows per second at the median")
-    ratio: Estimate | None = Field(None, description="original's time divided by this one's, interleaved: > 1 is faster")
+    ratio: Estimate | None = Field(
+        None, description="original's time divided by this one's, interleaved: > 1 is faster"
+    )
 
 
 class Quality(Contract):

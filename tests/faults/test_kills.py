@@ -1,13 +1,14 @@
 """Kills of child, worker and broker in mid-work: it still ends once, with the right result."""
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from app.contracts.tasks import Queue, WorkKind
-from app.resources import Resources
+from app.resources import Broker, Resources
 from app.stores import records, work
 from app.stores.tables import models
 from tests.stand_in import stack
@@ -144,3 +145,14 @@ def test_a_submission_is_answered_within_two_seconds_when_the_broker_is_away(res
     began = time.monotonic()
     assert not resources.broker.ring(WorkKind.COMPRESS, "job", Queue.CPU)
     assert time.monotonic() - began < 2
+
+
+def test_a_submission_is_answered_soon_when_the_broker_hangs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        broker = Broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        began = time.monotonic()
+        assert not broker.ring(WorkKind.COMPRESS, "job", Queue.CPU)
+        assert not broker.ping()
+        took_s = time.monotonic() - began
+        broker.close()
+    assert took_s < 4  # two calls

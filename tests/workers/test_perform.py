@@ -140,8 +140,9 @@ def test_work_fails_when_its_bytes_are_gone(resources: Resources) -> None:
     assert problem(stack.read(resources, work_id)) == "artifact-missing"
 
 
-def test_nothing_is_written_when_another_attempt_owns_the_work(resources: Resources) -> None:
-    work_id = stack.add_model(resources, {"steps": 30, "pause_s": 0.1}, ring=False)
+@pytest.mark.parametrize("script", [{"steps": 30, "pause_s": 0.1}, {"then": "hang"}])
+def test_nothing_is_written_when_another_attempt_owns_the_work(resources: Resources, script: dict[str, Any]) -> None:
+    work_id = stack.add_model(resources, script, ring=False)
     thread = threading.Thread(target=perform, args=(make_worker(resources), work_id))
     thread.start()
     stack.until(lambda: stack.read(resources, work_id).stage == "training")
