@@ -93,7 +93,7 @@ def test_form_is_streamed(served: Serving, tmp_path: Path) -> None:
 def test_part_of_a_client_that_vanishes_is_kept(served: Serving) -> None:
     upload = httpx.post(f"{served.url}/v1/uploads", headers={"Upload-Complete": "?0"}).json()["id"]
     request = (
-        f"PATCH /v1/uploads/{upload} HTTP/1.1\r\nHost: x\r\nContent-Type: application/partial-upload\r\n"
+        f"PATCH /v1/uploads/{upload} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/partial-upload\r\n"
         "Upload-Offset: 0\r\nContent-Length: 9999999\r\n\r\n"
     )
 
@@ -108,7 +108,7 @@ def test_part_of_a_client_that_vanishes_is_kept(served: Serving) -> None:
 def test_raw_body_of_a_client_that_vanishes_leaves_nothing(served: Serving, tmp_path: Path) -> None:
     known = len(httpx.get(f"{served.url}/v1/models?limit=200").json()["items"])
     request = (
-        "POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        "POST /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
         "Content-Length: 9999999\r\n\r\n"
     )
 
@@ -119,9 +119,7 @@ def test_raw_body_of_a_client_that_vanishes_leaves_nothing(served: Serving, tmp_
 
 
 def test_broken_connections_leak_no_file(served: Serving) -> None:
-    request = (
-        "POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 99\r\n\r\n"
-    )
+    request = "POST /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: 99\r\n\r\n"
     send_half(served.url, request, b"\x08")
     before = served.open_files()
 
