@@ -119,7 +119,10 @@ def test_raw_body_of_a_client_that_vanishes_leaves_nothing(served: Serving, tmp_
 
 
 def test_broken_connections_leak_no_file(served: Serving) -> None:
-    request = "POST /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: 99\r\n\r\n"
+    request = (
+        "POST /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
+        "Content-Length: 99\r\n\r\n"
+    )
     send_half(served.url, request, b"\x08")
     before = served.open_files()
 
