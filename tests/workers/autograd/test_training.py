@@ -8,7 +8,7 @@ import torch
 from app.contracts.report import CurvePoint
 from app.errors import DatasetMismatch, TechniqueNotApplicable
 from tests.workers.autograd import graphs
-from workers.compute.autograd import teaching
+from workers.compute.autograd import teaching, training
 from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.training import Fit, fit, predict
 from workers.compute.datasets.samples import Dataset, Samples
@@ -58,7 +58,7 @@ def test_fit_learns_and_keeps_the_best_state() -> None:
     rows = pictures(48, 1)
     accuracy = float((predict(model, rows, threads=1)["scores"].argmax(1) == rows.labels).mean())
     assert max(scores) > scores[0] + 0.2
-    assert accuracy == pytest.approx(max(scores))
+    assert accuracy >= max(scores) - 0.05  # one standard error on 48 rows
 
 
 def test_last_state_is_not_kept_when_an_earlier_one_was_better() -> None:
@@ -71,6 +71,18 @@ def test_last_state_is_not_kept_when_an_earlier_one_was_better() -> None:
 
     fit(model, picture_set(), QUICK, progress=silent, on_step=spoil)
     assert np.abs(model.read("conv2.weight")).max() < 5
+
+
+def test_later_state_is_kept_when_the_rows_cannot_tell_it_from_the_best() -> None:
+    session = training._session(cnn(), picture_set(), QUICK, None, silent)
+    kept = []
+    for score in (0.90, 0.87, 0.70):  # one standard error of 0.90 on 48 rows is 0.043
+        with torch.no_grad():
+            session.executor.trained["head.bias"].value.fill_(score)
+        session.judge(CurvePoint(step=1, epoch=1, validation_loss=0.1, validation_score=score))
+        place = list(session.executor.trained).index("head.bias")
+        kept.append(float(session.best[f"_places.{place}.value"][0]))
+    assert kept == pytest.approx([0.90, 0.87, 0.87])
 
 
 def test_fit_twice_gives_the_same_bits() -> None:

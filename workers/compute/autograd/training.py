@@ -264,10 +264,15 @@ class _Session:
             return
         counts = self.dataset.task == "classification" and self.dataset.labelled
         rank = (point.validation_score, -point.validation_loss) if counts else (-point.validation_loss,)
-        if self.best_revision == self.executor.revision and rank <= self.best_rank:
+        known = self.best_revision == self.executor.revision
+        if not known or rank > self.best_rank:
+            self.best_rank, self.best_revision, self.stale = rank, self.executor.revision, 0
+        elif counts and rank[0] >= self.best_rank[0] - _standard_error(self.best_rank[0], len(self.dataset.validation)):
+            # A few hundred rows cannot tell these two apart, and the later state has seen more and smaller steps.
+            self.stale += 1
+        else:
             self.stale += 1
             return
-        self.best_rank, self.best_revision, self.stale = rank, self.executor.revision, 0
         self.best = {name: value.detach().clone() for name, value in self.executor.state_dict().items()}
 
     def restore(self) -> None:
@@ -285,6 +290,11 @@ class _Session:
         """Add a point to the curve."""
         self.curve.append(point)
         return point
+
+
+def _standard_error(share: float, rows: int) -> float:
+    """Return the standard error of a share of `rows`: Breiman's one-standard-error rule (CART, 1984)."""
+    return math.sqrt(share * (1 - share) / rows)
 
 
 def _finite(value: float) -> float | None:
