@@ -32,9 +32,10 @@ def perform(scratch: Path, channel: Channel) -> Done | Failed:
         order = ORDER.validate_json((scratch / "order.json").read_bytes())
         (scratch / "out").mkdir(exist_ok=True)
         done: Done = importlib.import_module(WORK[order.kind]).run(order, scratch, channel)
-    except FailedWithReport as failure:
+    except FailedWithReport as failure:  # a guard that was not met is a result, and leaves no trace
         return Failed(problem=problem_of(failure.error), report=failure.report)
     except ModelpressError as error:
+        traceback.print_exc()  # with its cause, a library's own words: for the operators' log, never for the caller
         return Failed(problem=problem_of(error))
     except MemoryError:
         traceback.print_exc()

@@ -33,6 +33,18 @@ def test_problem_is_the_last_word_when_the_model_is_bad(tmp_path: Path) -> None:
     assert told.code == 1
 
 
+def test_runtimes_own_words_are_for_the_log_alone_when_it_refuses(tmp_path: Path) -> None:
+    mlp(tmp_path / "a.onnx")
+    (tmp_path / "b.onnx").write_bytes(b"nonsense" * 10)
+    spec = {"batch_sizes": [1], "threads": 1, "max_seconds": 1}
+    told = tell(tmp_path, {"kind": "benchmark", "candidate": "a.onnx", "original": "b.onnx", "spec": spec})
+    assert isinstance(told.last, Failed)
+    assert told.last.problem.name == "runtime-error"
+    assert "protobuf" not in told.last.problem.detail.lower()
+    assert "RuntimeRefused" in told.errors
+    assert "protobuf" in told.errors.lower()  # the cause, as ONNX Runtime tells it
+
+
 def test_folder_becomes_a_model_with_its_tokenizer(tmp_path: Path) -> None:
     folders.folder(tmp_path / "upload", folders.bert_config(), folders.bert_weights(), tokenizer__json=b"{}")
     told = tell(tmp_path, CHECK | {"format": "huggingface"})
