@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from app.contracts.steps.quantize_int8 import QuantizeInt8
 from tests.workers.graph.networks import Kind, Network, bert, cnn
+from tests.workers.techniques.steps import take
 from workers.compute.graph.costs import cost
 from workers.compute.graph.model import Model
 
@@ -69,3 +73,34 @@ def test_shared_weights_count_once_when_read_twice() -> None:
 
     assert cost(model).parameters == 36
     assert cost(model).macs == 72
+
+
+STORED = [
+    QuantizeInt8(),
+    QuantizeInt8(per_channel=False),
+    QuantizeInt8(mode="static"),
+]
+
+
+@pytest.mark.parametrize("spec", STORED, ids=str)
+@pytest.mark.parametrize("kind", ["cnn", "bert"])
+def test_parameters_stay_the_same_when_only_their_storage_changes(
+    kind: str, spec: QuantizeInt8, tmp_path: Path
+) -> None:
+    model = cnn() if kind == "cnn" else bert(2)
+
+    stored = take(spec, model, tmp_path).model
+
+    assert cost(stored).parameters == cost(model).parameters
+    assert cost(stored).nonzeros <= cost(model).nonzeros
+
+
+def test_what_stands_for_zero_is_not_counted_when_the_zero_point_is_another_number() -> None:
+    net = Network(13)
+    x = net.given("x", Kind.FLOAT, ["batch", 4])
+    stored = net.constant("w", np.array([[128, 128], [1, 0], [128, 128], [255, 7]], np.uint8))
+    scale, point = net.constant("s", np.float32(0.1)), net.constant("p", np.uint8(128))
+    weight = net.add("decoded", "DequantizeLinear", stored, scale, point)
+    found = cost(net.model(net.add("dense", "MatMul", x, weight), ["batch", 2]))
+
+    assert (found.parameters, found.nonzeros) == (8, 4)

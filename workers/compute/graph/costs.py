@@ -4,15 +4,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from workers.compute.graph.model import FLOATS, Model
+from workers.compute.graph.model import Model
 from workers.compute.graph.shapes import batch_symbols, complete, infer
+from workers.compute.graph.storage import is_weight, nonzeros
 
-_INTEGERS = frozenset({ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4})
 # Operators that multiply but have no rule here: a total that left them out would be too small.
-_UNCOUNTED = frozenset({"Attention", "DeformConv", "Einsum", "If", "Loop", "Scan", "DFT", "STFT"})
+_UNCOUNTED = frozenset(
+    {"Attention", "DeformConv", "DynamicQuantizeLSTM", "Einsum", "If", "Loop", "MatMulNBits", "Scan", "DFT", "STFT"}
+)
 
 Sizes = dict[str, tuple[int, ...]]
 
@@ -67,22 +68,14 @@ def _fixed_rows(model: Model) -> int:
 
 
 def _node(model: Model, node: ir.Node, shapes: Sizes, rows: int, seen: set[str]) -> NodeCost:
-    parameters = nonzeros = 0
+    parameters = others = 0
     for value in node.inputs:
-        if value is None or value.name in seen or not value.is_initializer() or not _is_weight(value):
+        if value is None or value.name in seen or not value.is_initializer() or not is_weight(value):
             continue
         seen.add(str(value.name))
-        weights = model.read(str(value.name))
-        parameters, nonzeros = parameters + weights.size, nonzeros + int(np.count_nonzero(weights))
+        parameters, others = parameters + model.read(str(value.name)).size, others + nonzeros(model, value)
     macs = _macs(node, shapes)
-    return NodeCost(str(node.name), node.op_type, parameters, nonzeros, None if macs is None else macs // rows)
-
-
-def _is_weight(value: ir.Value) -> bool:
-    tensor = value.const_value
-    if tensor is None or tensor.size <= 1:
-        return False
-    return tensor.dtype in FLOATS or (tensor.dtype in _INTEGERS and len(tensor.shape) > 1)
+    return NodeCost(str(node.name), node.op_type, parameters, others, None if macs is None else macs // rows)
 
 
 def _macs(node: ir.Node, shapes: Sizes) -> int | None:
