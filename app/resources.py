@@ -3,7 +3,7 @@
 Knows no HTTP and no job logic.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from app.contracts.tasks import Queue, WorkKind
 from app.settings import Settings
 from app.stores.blobs import Blobs
 from app.stores.database import Database, default_url
+from app.stores.staging import Segments
 
 _OUTAGE_S = 1.0  # a submission waits no longer for the broker; the sweeper rings later
 
@@ -74,6 +75,7 @@ class Resources:
     database: Database
     blobs: Blobs
     broker: Broker
+    segments: Segments = field(default_factory=Segments)
 
     def close(self) -> None:
         """Close every connection."""

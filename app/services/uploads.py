@@ -6,7 +6,8 @@ Knows no HTTP: bodies are streams of bytes, and a sender that vanishes is `Sende
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 
 from app.contracts.base import new_id
 from app.contracts.upload import Upload
@@ -22,7 +23,9 @@ from app.errors import (
 from app.services.caller import Caller, timestamp
 from app.services.formats import HEAD_BYTES, refuse_unsafe_head
 from app.stores import records
-from app.stores.blobs import Stored, part_address
+from app.stores.blobs import Piece
+from app.stores.sinks import Stored
+from app.stores.staging import Segment
 from app.stores.tables import uploads
 
 SLICE_BYTES = 32 << 20  # the most that a killed gateway loses of a part
@@ -51,15 +54,8 @@ class _Arrival:
     limit: int
     received: int = 0
     head: bytes = b""
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-    slices: list[tuple[str, Stored]] = field(default_factory=list)
     ended: bool = False
     gone: bool = False
-
-    @property
-    def reached(self) -> int:
-        """Where the upload stands once every slice so far is kept."""
-        return self.start + sum(stored.size_bytes for _key, stored in self.slices)
 
 
 def begin(caller: Caller, length: int | None) -> Upload:
@@ -119,16 +115,22 @@ async def append(caller: Caller, upload_id: str, part: Part) -> Upload:
     _refuse_misplaced(upload, part)
     limit = caller.resources.settings.max_upload_bytes if upload.length is None else upload.length
     arrival = _Arrival(part.offset, limit)
+    segment = caller.resources.segments.take(upload_id, part.offset)
+    # A segment that starts with the part has the part's own digest.
+    digest = segment.digest if part.sha256 is None or segment.start == part.offset else hashlib.sha256()
     while not arrival.ended:
-        await _keep_slice(caller, upload_id, part, arrival)
+        await _keep_slice(caller, part, arrival, segment, digest)
     if arrival.gone:
+        caller.resources.segments.rest(segment)
         raise SenderGone
-    if part.sha256 is not None and arrival.digest.digest() != part.sha256:
-        await asyncio.to_thread(_take_back, caller, upload_id, arrival)
+    if part.sha256 is not None and digest.digest() != part.sha256:
+        await asyncio.to_thread(_take_back, caller, part, segment)
         msg = "The part was not kept: its bytes do not have the SHA-256 of Content-Digest."
         raise DigestMismatch(msg)
     if part.last:
-        await _complete(caller, upload_id, arrival)
+        await asyncio.to_thread(_complete, caller, segment)
+    else:
+        caller.resources.segments.rest(segment)
     return await asyncio.to_thread(read, caller, upload_id)
 
 
@@ -173,25 +175,24 @@ def _refuse_misplaced(upload: Upload, part: Part) -> None:
         raise OffsetMismatch(msg)
 
 
-async def _keep_slice(caller: Caller, upload_id: str, part: Part, arrival: _Arrival) -> None:
+async def _keep_slice(caller: Caller, part: Part, arrival: _Arrival, segment: Segment, digest: "hashlib._Hash") -> None:
     """Store and record the next slice of the part; sets `ended` when there is no more."""
     first = await _next(part, arrival)
     if first is None:
         return
-    blobs, offset = caller.resources.blobs, arrival.reached
-    key = part_address(upload_id, offset)
-    stored = await blobs.put_part(key, _slice(first, part, arrival))
-    if not await asyncio.to_thread(_record, caller, upload_id, offset, (key, stored)):
-        await asyncio.to_thread(blobs.delete, [key])
+    blobs, offset = caller.resources.blobs, segment.reached
+    also = None if digest is segment.digest else digest
+    piece = await blobs.extend(segment, _slice(first, part, arrival), also)
+    if not await asyncio.to_thread(_record, caller, segment.upload_id, offset, piece):
+        if segment.size_bytes == piece.length:  # no recorded part shares its key
+            await asyncio.to_thread(blobs.delete, [piece.key])
         msg = "Another part arrived at the same place first."
         raise OffsetMismatch(msg)
-    arrival.slices.append((key, stored))
 
 
-def _record(caller: Caller, upload_id: str, offset: int, kept: tuple[str, Stored]) -> bool:
-    key, stored = kept
+def _record(caller: Caller, upload_id: str, offset: int, piece: Piece) -> bool:
     with caller.resources.database.transaction() as tx:
-        return records.add_part(tx, upload_id, offset, stored.size_bytes, key)
+        return records.add_part(tx, upload_id, offset, piece.length, piece.key)
 
 
 async def _slice(first: bytes, part: Part, arrival: _Arrival) -> AsyncIterator[bytes]:
@@ -213,8 +214,6 @@ async def _next(part: Part, arrival: _Arrival) -> bytes | None:
         async for chunk in part.chunks:
             if chunk:
                 _measure(chunk, arrival)
-                if part.sha256 is not None:
-                    arrival.digest.update(chunk)
                 return chunk
     except SenderGone:
         arrival.gone = True
@@ -238,27 +237,28 @@ def _measure(chunk: bytes, arrival: _Arrival) -> None:
         refuse_unsafe_head(arrival.head)
 
 
-def _take_back(caller: Caller, upload_id: str, arrival: _Arrival) -> None:
+def _take_back(caller: Caller, part: Part, segment: Segment) -> None:
     with caller.resources.database.transaction() as tx:
-        keys = records.rewind(tx, upload_id, arrival.start, arrival.reached)
+        keys = records.rewind(tx, segment.upload_id, part.offset, segment.reached)
     caller.resources.blobs.delete(keys)
 
 
-async def _complete(caller: Caller, upload_id: str, arrival: _Arrival) -> None:
-    upload = await asyncio.to_thread(read, caller, upload_id)
+def _complete(caller: Caller, segment: Segment) -> None:
+    upload = read(caller, segment.upload_id)
     if upload.length not in {None, upload.offset}:
         msg = f"The upload was announced with {upload.length} bytes and would end at {upload.offset}."
         raise BadInput(msg)
     if not upload.offset:
         msg = "The upload is empty."
         raise BadInput(msg)
-    blobs = caller.resources.blobs
-    if arrival.start == 0 and len(arrival.slices) == 1:
-        key, stored = arrival.slices[0]
-        await asyncio.to_thread(blobs.adopt, key, stored)
+    blobs, pieces = caller.resources.blobs, _pieces(caller, upload.id)
+    if pieces == [(segment.key, segment.size_bytes)]:
+        # The old name stays until the end is recorded, so that a gateway killed in between loses nothing.
+        stored = Stored(segment.digest.hexdigest(), segment.size_bytes)
+        blobs.adopt(segment.key, stored, keep=True)
     else:
-        stored = await blobs.compose(await asyncio.to_thread(_keys, caller, upload_id))
-    await asyncio.to_thread(_record_completion, caller, upload_id, stored)
+        stored = blobs.compose(pieces)
+    _record_completion(caller, upload.id, stored)
 
 
 def _record_whole(caller: Caller, stored: Stored) -> Upload:
@@ -271,9 +271,12 @@ def _record_whole(caller: Caller, stored: Stored) -> Upload:
     return upload.model_copy(update={"complete": True, "sha256": stored.sha256, "offset": stored.size_bytes})
 
 
-def _keys(caller: Caller, upload_id: str) -> list[str]:
+def _pieces(caller: Caller, upload_id: str) -> list[Piece]:
+    """Return the upload's pieces in order, parts of one key as one piece."""
     with caller.resources.database.reading() as tx:
-        return [row["key"] for row in records.parts(tx, upload_id)]
+        rows = records.parts(tx, upload_id)
+    grouped = groupby(rows, key=lambda row: row["key"])
+    return [Piece(key, sum(row["length"] for row in parts)) for key, parts in grouped]
 
 
 def _record_completion(caller: Caller, upload_id: str, stored: Stored) -> None:

@@ -8,33 +8,31 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
 
 import obstore
 import zstandard
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from app.errors import ArtifactCorrupt, ArtifactMissing, DependencyUnavailable, InsufficientStorage
+from app.errors import ArtifactCorrupt, DependencyUnavailable, InsufficientStorage
+from app.stores.sinks import BATCH_BYTES, Sink, Stored, Writer, pour, translated
+from app.stores.staging import Appender, Segment, part_address
 
-BATCH_BYTES = 4 << 20  # hashed and written per hop to a thread; measured: 374 MB/s with 5 MB of memory
 _READ_BYTES = 2 << 20
-_PART_BYTES = 5 << 20  # of a multipart upload, S3's least; it allows 10,000 parts, so 50 GB
-_PARALLEL_PARTS = 2
 _ZSTD_LEVEL = 9
 _RETRY_FOR = timedelta(seconds=30)
-_FULL = ("No space left", "os error 28", "File too large", "os error 27", "Disk quota", "os error 122", "StorageFull")
 
 
-class Stored(NamedTuple):
-    """What was written: hex SHA-256 and size in bytes."""
+class Piece(NamedTuple):
+    """The first `length` bytes of the object at `key`, as a piece of an upload."""
 
-    sha256: str
-    size_bytes: int
+    key: str
+    length: int
 
 
 def address(sha256: str) -> str:
@@ -47,11 +45,6 @@ def zstd_address(sha256: str) -> str:
     return f"zstd/{sha256}"
 
 
-def part_address(upload_id: str, offset: int) -> str:
-    """Return a fresh key for the part of an upload that starts at `offset`; a retried part never meets its elder."""
-    return f"uploads/{upload_id}/{offset}-{secrets.token_hex(4)}"
-
-
 class Blobs:
     """The blob store. Methods named `async` are for the gateway, the others for workers.
 
@@ -59,9 +52,9 @@ class Blobs:
     ArtifactMissing when the bytes are gone.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
-        """Wrap an obstore store."""
-        self._store = store
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        """Wrap an obstore store; `folder` is where a local one keeps its keys as files."""
+        self._store, self._folder = store, folder
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -72,7 +65,8 @@ class Blobs:
         if url.startswith("memory:"):
             return cls(MemoryStore())
         if url.startswith("file:"):
-            return cls(LocalStore.from_url(url, mkdir=True))
+            store = LocalStore.from_url(url, mkdir=True)
+            return cls(store, Path(unquote(urlsplit(url).path)))
         return cls(
             from_url(
                 url,
@@ -90,33 +84,54 @@ class Blobs:
 
     async def put_part(self, key: str, chunks: AsyncIterator[bytes]) -> Stored:
         """Write a stream to `key`, whole or not at all; the object appears when the stream has ended."""
-        writer = await asyncio.to_thread(_Writer, self._store, key)
-        try:
-            async for batch in _batches(chunks):
-                await asyncio.to_thread(writer.write, batch)
-        except BaseException:
-            writer.abandon()
-            raise
+        writer = await asyncio.to_thread(Writer, self._store, key)
+        await pour(chunks, writer)
         return await asyncio.to_thread(writer.close)
 
-    def adopt(self, key: str, stored: Stored) -> None:
-        """Move the object at `key`, whose digest is known, to its content address."""
-        with _translated():
-            if self._head(address(stored.sha256)) is not None:
+    async def extend(
+        self, segment: Segment, chunks: AsyncIterator[bytes], also: "hashlib._Hash | None" = None
+    ) -> Piece:
+        """Add a stream to a segment, and hash it into `also` too; return the piece that holds it.
+
+        On local disk a segment's pieces share one key, and the piece is what the stream added; elsewhere each has its
+        own. After an error the segment must not be used again.
+        """
+        digests = (segment.digest,) if also is None else (segment.digest, also)
+        if not segment.key or self._folder is None:
+            segment.key = part_address(segment.upload_id, segment.reached)
+        writer = await asyncio.to_thread(self._grower, segment, digests)
+        await pour(chunks, writer)
+        with translated():
+            await asyncio.to_thread(writer.close)
+        added = writer.size_bytes
+        segment.size_bytes += added
+        return Piece(segment.key, added)
+
+    def _grower(self, segment: Segment, digests: "tuple[hashlib._Hash, ...]") -> Sink:
+        if self._folder is None:
+            return Writer(self._store, segment.key, digests)
+        with translated():
+            return Appender(self._folder / segment.key, segment.size_bytes, digests)
+
+    def adopt(self, key: str, stored: Stored, *, keep: bool = False) -> None:
+        """Give the object at `key`, whose digest is known, its content address; `keep` leaves the old name too.
+
+        On local disk both names are of the same bytes, so nothing is copied.
+        """
+        move = obstore.copy if keep else obstore.rename
+        with translated():
+            if self._head(address(stored.sha256)) is None:
+                try:
+                    move(self._store, key, address(stored.sha256))
+                except (AlreadyExistsError, FileNotFoundError):
+                    if self._head(address(stored.sha256)) is None:
+                        raise
+            elif not keep:
                 obstore.delete(self._store, key)
-                return
-            try:
-                obstore.rename(self._store, key, address(stored.sha256))
-            except (AlreadyExistsError, FileNotFoundError):
-                if self._head(address(stored.sha256)) is None:
-                    raise
 
-    async def compose(self, keys: Iterable[str]) -> Stored:
-        """Join parts in order under one content address; the parts stay until `delete`."""
-        return await asyncio.to_thread(self._compose, list(keys))
-
-    def _compose(self, keys: list[str]) -> Stored:
-        return self._put(chunk for key in keys for chunk in self._read(key))
+    def compose(self, pieces: Sequence[Piece]) -> Stored:
+        """Join pieces in order under one content address; the pieces stay until `delete`."""
+        return self._put(chunk for piece in pieces for chunk in self._read(piece.key, piece.length))
 
     def put_file(self, path: Path) -> Stored:
         """Store a file's bytes under their content address."""
@@ -135,7 +150,7 @@ class Blobs:
         return stored
 
     def _write(self, key: str, chunks: Iterable[bytes]) -> Stored:
-        writer = _Writer(self._store, key)
+        writer = Writer(self._store, key)
         try:
             for chunk in chunks:
                 writer.write(chunk)
@@ -194,7 +209,7 @@ class Blobs:
             yield held
 
     async def _read_async(self, key: str, start: int, end: int | None) -> AsyncIterator[bytes]:
-        with _translated():
+        with translated():
             if end is not None and end <= start:
                 return
             span = (start, end) if end is not None else {"offset": start}
@@ -233,14 +248,14 @@ class Blobs:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects by key (`address(…)`, `part_address(…)`); missing ones are fine."""
-        with _translated():
+        with translated():
             for key in keys:
                 if self._head(key) is not None:
                     obstore.delete(self._store, key)
 
     def delete_upload(self, upload_id: str) -> None:
         """Delete every part of an upload, recorded or not."""
-        with _translated():
+        with translated():
             keys = [found["path"] for page in obstore.list(self._store, f"uploads/{upload_id}") for found in page]
         self.delete(keys)
 
@@ -253,51 +268,22 @@ class Blobs:
         return True
 
     def _head(self, key: str) -> int | None:
-        with _translated():
+        with translated():
             try:
                 return obstore.head(self._store, key)["size"]
             except FileNotFoundError:
                 return None
 
-    def _read(self, key: str) -> Iterator[bytes]:
-        with _translated():
-            for chunk in obstore.get(self._store, key).stream(min_chunk_size=BATCH_BYTES):
+    def _read(self, key: str, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object's bytes, or its first `length`; raises ArtifactMissing when it has fewer."""
+        seen = 0
+        with translated():
+            found = obstore.get(self._store, key, options={} if length is None else {"range": (0, length)})
+            for chunk in found.stream(min_chunk_size=BATCH_BYTES):
+                seen += len(chunk)
                 yield bytes(chunk)
-
-
-class _Writer:
-    """Hashes and writes one new object; it appears at `close`, and never after `abandon`."""
-
-    def __init__(self, store: ObjectStore, key: str) -> None:
-        with _translated():
-            self._file = obstore.open_writer(store, key, buffer_size=_PART_BYTES, max_concurrency=_PARALLEL_PARTS)
-        self._digest, self._size = hashlib.sha256(), 0
-
-    def write(self, chunk: bytes) -> None:
-        self._digest.update(chunk)
-        self._size += len(chunk)
-        with _translated():
-            self._file.write(chunk)
-
-    def close(self) -> Stored:
-        with _translated():
-            self._file.close()
-        return Stored(self._digest.hexdigest(), self._size)
-
-    def abandon(self) -> None:
-        # obstore aborts the multipart upload when the file's block ends with an error.
-        self._file.__exit__(InterruptedError, InterruptedError(), None)
-
-
-async def _batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    batch = bytearray()
-    async for chunk in chunks:
-        batch += chunk
-        if len(batch) >= BATCH_BYTES:
-            yield bytes(batch)
-            batch.clear()
-    if batch:
-        yield bytes(batch)
+            if length is not None and seen != length:
+                raise FileNotFoundError(key)
 
 
 def _temporary() -> str:
@@ -306,17 +292,3 @@ def _temporary() -> str:
 
 def _corrupt(sha256: str) -> ArtifactCorrupt:
     return ArtifactCorrupt(f"The bytes stored for sha256 {sha256} have another digest.")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        msg = "The bytes that the record names are gone."
-        raise ArtifactMissing(msg) from error
-    except (BaseError, OSError) as error:
-        if any(sign in str(error) for sign in _FULL):
-            raise InsufficientStorage from error
-        msg = "The blob store does not answer."
-        raise DependencyUnavailable(msg, retry_after_s=5) from error

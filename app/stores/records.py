@@ -109,7 +109,10 @@ def parts(tx: Connection, upload_id: str) -> Sequence[Record]:
 
 
 def add_part(tx: Connection, upload_id: str, offset: int, length: int, key: str) -> bool:
-    """Append a stored part and advance the upload; False, changing nothing, when the upload stands elsewhere."""
+    """Append a stored part and advance the upload; False, changing nothing, when the upload stands elsewhere.
+
+    Parts in a row may share a key: then each follows the one before in the same object.
+    """
     table = tables.uploads
     stands = (table.c.id == upload_id, table.c.offset == offset, table.c.complete.is_(False))
     if not tx.execute(update(table).where(*stands).values(offset=offset + length)).rowcount:
@@ -119,15 +122,15 @@ def add_part(tx: Connection, upload_id: str, offset: int, length: int, key: str)
 
 
 def rewind(tx: Connection, upload_id: str, start: int, reached: int) -> list[str]:
-    """Take the upload from `reached` back to `start`; return the keys of the parts forgotten, none if it moved on."""
+    """Take the upload from `reached` back to `start`; return the keys that no part names now, none if it moved on."""
     table, parts_table = tables.uploads, tables.upload_parts
     stands = (table.c.id == upload_id, table.c.offset == reached, table.c.complete.is_(False))
     if not tx.execute(update(table).where(*stands).values(offset=start)).rowcount:
         return []
     later = (parts_table.c.upload_id == upload_id, parts_table.c.offset >= start)
-    keys = list(tx.execute(select(parts_table.c.key).where(*later)).scalars())
+    keys = set(tx.execute(select(parts_table.c.key).where(*later)).scalars())
     tx.execute(delete(parts_table).where(*later))
-    return keys
+    return sorted(keys - {part["key"] for part in parts(tx, upload_id)})
 
 
 def complete_upload(tx: Connection, upload_id: str, sha256: str, size_bytes: int) -> None:

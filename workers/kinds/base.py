@@ -8,8 +8,8 @@ from app.contracts.tasks import Done, InputDataset, InputModel, Order
 from app.errors import ServiceFault
 from app.resources import Resources
 from app.stores import inputs
-from app.stores.blobs import Stored
 from app.stores.records import Transaction
+from app.stores.sinks import Stored
 from app.stores.work import Claim
 from workers.scratch import made_by_child
 

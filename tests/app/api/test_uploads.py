@@ -3,14 +3,18 @@ import base64
 import hashlib
 import pickle  # noqa: TID251 - the very bytes that must be refused
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 
 from app.errors import OffsetMismatch
-from app.resources import Resources
+from app.resources import Resources, connect
 from app.services import uploads
 from app.services.caller import Caller
+from app.settings import Settings
+from app.stores.staging import Segments
 from app.stores.tables import uploads as table
 from tests.app.seeds import ONNX, UNKNOWN, sha256
 
@@ -268,6 +272,77 @@ async def test_wrong_digest_takes_every_slice_back(resources: Resources, monkeyp
         await uploads.append(caller, upload.id, uploads.Part(0, _chunks(b"abcd", b"efgh", b"i"), sha256=b"0" * 32))
 
     assert uploads.read(caller, upload.id).offset == 0
+
+
+@pytest.fixture(params=["memory", "file"])
+def stores(request: pytest.FixtureRequest, settings: Settings) -> tuple[Settings, Path]:
+    folder = settings.data_dir / "blobs"
+    url = "memory:///" if request.param == "memory" else f"file://{folder}"
+    return settings.model_copy(update={"blob_url": url}), folder
+
+
+async def test_upload_without_a_break_is_written_once(stores: tuple[Settings, Path]) -> None:
+    settings, folder = stores
+    with connect(settings) as resources:
+        caller = Caller("default", resources)
+        upload = uploads.begin(caller, 6)
+        for offset, content in ((0, b"abc"), (3, b"de")):
+            digest = hashlib.sha256(content).digest()
+            await uploads.append(caller, upload.id, uploads.Part(offset, _chunks(content), sha256=digest))
+        before = [path.stat().st_ino for path in folder.glob("uploads/*/*")]
+
+        whole = await uploads.append(caller, upload.id, uploads.Part(5, _chunks(b"f"), last=True))
+
+        assert whole.sha256 == sha256(b"abcdef")
+        assert [path.stat().st_ino for path in folder.rglob("*") if path.is_file()] == before
+        assert len(before) == (1 if folder.exists() else 0)
+
+
+async def test_upload_goes_on_at_another_gateway(stores: tuple[Settings, Path]) -> None:
+    settings, folder = stores
+    with connect(settings) as first:
+        # In memory nothing outlives the process, so the second gateway shares its store.
+        second = replace(first, segments=Segments())
+        upload = uploads.begin(Caller("default", first), None)
+        await uploads.append(Caller("default", first), upload.id, uploads.Part(0, _chunks(b"abc")))
+        for path in folder.glob("uploads/*/*"):
+            path.write_bytes(path.read_bytes() + b"written by a gateway that was killed before it recorded this")
+
+        whole = await uploads.append(Caller("default", second), upload.id, uploads.Part(3, _chunks(b"de"), last=True))
+
+        assert whole.sha256 == sha256(b"abcde")
+
+
+async def test_upload_goes_on_after_a_wrong_digest(stores: tuple[Settings, Path]) -> None:
+    with connect(stores[0]) as resources:
+        caller = Caller("default", resources)
+        upload = uploads.begin(caller, None)
+        await uploads.append(caller, upload.id, uploads.Part(0, _chunks(b"abc")))
+        with pytest.raises(uploads.DigestMismatch):
+            await uploads.append(caller, upload.id, uploads.Part(3, _chunks(b"xx"), sha256=b"0" * 32))
+
+        whole = await uploads.append(caller, upload.id, uploads.Part(3, _chunks(b"de"), last=True))
+
+        assert whole.sha256 == sha256(b"abcde")
+
+
+async def test_upload_ends_when_its_end_was_not_recorded(
+    stores: tuple[Settings, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(stores[0]) as resources:
+        caller = Caller("default", resources)
+        upload = uploads.begin(caller, None)
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(uploads, "_record_completion", _killed)
+            await uploads.append(caller, upload.id, uploads.Part(0, _chunks(b"abc"), last=True))
+
+        whole = await uploads.append(caller, upload.id, uploads.Part(3, _chunks(), last=True))
+
+        assert whole.sha256 == sha256(b"abc")
+
+
+def _killed(*_arguments: object) -> None:
+    raise InterruptedError
 
 
 async def test_of_two_parallel_parts_one_is_kept(resources: Resources) -> None:

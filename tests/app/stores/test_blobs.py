@@ -10,7 +10,9 @@ import pytest
 import zstandard
 
 from app.errors import ArtifactCorrupt, ArtifactMissing, DependencyUnavailable, InsufficientStorage
-from app.stores.blobs import BATCH_BYTES, Blobs, Stored, address, part_address, zstd_address
+from app.stores.blobs import Blobs, Piece, address, zstd_address
+from app.stores.sinks import BATCH_BYTES, Stored
+from app.stores.staging import Segment, Segments, part_address
 
 CONTENT = os.urandom(3 << 20)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -74,15 +76,81 @@ async def test_nothing_is_left_when_a_stream_breaks(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-async def test_parts_are_composed_in_order(blobs: Blobs) -> None:
+async def test_pieces_are_composed_in_order(blobs: Blobs) -> None:
     keys = [part_address("upl_1", offset) for offset in (0, 1 << 20)]
     await blobs.put_part(keys[0], stream(CONTENT[: 1 << 20]))
-    await blobs.put_part(keys[1], stream(CONTENT[1 << 20 :]))
-    assert await blobs.compose(keys) == Stored(DIGEST, len(CONTENT))
+    await blobs.put_part(keys[1], stream(CONTENT[1 << 20 :] + b"never recorded"))
+    pieces = [Piece(keys[0], 1 << 20), Piece(keys[1], len(CONTENT) - (1 << 20))]
+    assert blobs.compose(pieces) == Stored(DIGEST, len(CONTENT))
     blobs.delete_upload("upl_1")
     with pytest.raises(ArtifactMissing):
-        await blobs.compose(keys)
+        blobs.compose(pieces)
     assert await read(blobs, DIGEST) == CONTENT
+
+
+async def test_too_short_a_piece_is_named_as_missing(blobs: Blobs) -> None:
+    key = part_address("upl_1", 0)
+    await blobs.put_part(key, stream(b"abc"))
+    with pytest.raises(ArtifactMissing):
+        blobs.compose([Piece(key, 4)])
+
+
+async def test_a_segment_grows_and_knows_its_digest(blobs: Blobs) -> None:
+    segment, digest = Segment("upl_1", 0), hashlib.sha256()
+    first = await blobs.extend(segment, stream(CONTENT[:100]))
+    second = await blobs.extend(segment, stream(CONTENT[100:]), digest)
+    assert (segment.digest.hexdigest(), segment.reached) == (DIGEST, len(CONTENT))
+    assert digest.digest() == hashlib.sha256(CONTENT[100:]).digest()
+    pieces = [first, second] if first.key != second.key else [Piece(first.key, len(CONTENT))]
+    assert blobs.compose(pieces).sha256 == DIGEST
+
+
+async def test_a_segment_on_disk_is_one_file_that_keeps_what_it_had_when_a_stream_breaks(tmp_path: Path) -> None:
+    blobs, segment = Blobs.open(f"file://{tmp_path}"), Segment("upl_1", 0)
+    await blobs.extend(segment, stream(CONTENT))
+    with pytest.raises(ConnectionResetError):
+        await blobs.extend(segment, broken(os.urandom(BATCH_BYTES)))
+    assert files(tmp_path) == [segment.key]
+    assert (tmp_path / segment.key).read_bytes() == CONTENT
+
+
+async def test_a_segment_on_disk_takes_its_final_name_without_a_copy(tmp_path: Path) -> None:
+    blobs, segment = Blobs.open(f"file://{tmp_path}"), Segment("upl_1", 0)
+    piece = await blobs.extend(segment, stream(CONTENT))
+    blobs.adopt(piece.key, Stored(DIGEST, len(CONTENT)), keep=True)
+    assert (tmp_path / piece.key).samefile(tmp_path / address(DIGEST))
+
+
+async def test_a_broken_fresh_segment_leaves_nothing(tmp_path: Path) -> None:
+    blobs = Blobs.open(f"file://{tmp_path}")
+    with pytest.raises(ConnectionResetError):
+        await blobs.extend(Segment("upl_1", 0), broken(os.urandom(BATCH_BYTES)))
+    assert files(tmp_path) == []
+
+
+async def test_a_cancelled_stream_leaves_nothing(tmp_path: Path) -> None:
+    blobs = Blobs.open(f"file://{tmp_path}")
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)
+            yield CONTENT
+
+    task = asyncio.create_task(blobs.extend(Segment("upl_1", 0), endless()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert files(tmp_path) == []
+
+
+def test_a_segment_goes_on_only_where_it_stopped() -> None:
+    segments, segment = Segments(), Segment("upl_1", 5, 10)
+    segments.rest(segment)
+    assert segments.take("upl_1", 15) is segment
+    assert segments.take("upl_1", 15) is not segment  # it is out
+    segments.rest(segment)
+    assert segments.take("upl_1", 20).start == 20
 
 
 async def test_a_single_part_is_adopted_without_copying(blobs: Blobs) -> None:
