@@ -69,13 +69,17 @@ class Measurement(Contract):
 
 
 class Change(Contract):
-    """Before against after for one figure. `ratio` is before / after; `difference` is after − before."""
+    """Before against after for one figure. `ratio` is before / after; `difference` is after − before.
+
+    `unchanged` is a count within 0.5 %; `no measurable difference` is a measurement within its noise.
+    """
 
     figure: str = Field(examples=["accuracy", "file_bytes", "p50_ms@1"])
     before: float
     after: float
     difference: Estimate | None = None
     ratio: float | None = None
+    ratio_interval: Estimate | None = Field(None, description="of latency alone, from calls that took turns")
     verdict: Literal["better", "worse", "no measurable difference", "unchanged"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.contracts.job import Job
-from app.contracts.report import Change, Estimate, Report, StepReport, TensorReport
+from app.contracts.report import Change, Estimate, Latency, Quality, Report, StepReport, TensorReport
 from app.errors import Conflict, NotFound
 from app.services.caller import Caller
 from app.services.jobs import job_of
@@ -22,7 +22,8 @@ _TEMPLATES = Path(__file__).parent.parent / "web" / "templates"
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _RETRY_AFTER_S = 5
 _BYTE_FIGURES = frozenset({"file_bytes", "zstd_bytes", "resident_bytes"})
-_SHARE_FIGURES = frozenset({"accuracy", "macro_recall", "macro_f1", "agreement"})
+_SHARE_FIGURES = frozenset({"accuracy", "macro_recall", "macro_f1", "micro_f1", "agreement"})
+_MOST_CLASSES = 20  # in the table; the JSON report has them all
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,20 @@ def html(story: Story) -> str:
 
 
 def sheets(story: Story) -> list[Sheet]:
-    """Return the report's tables: before and after, steps, layers, where it was measured."""
+    """Return the report's tables: before and after, quality, latency, steps, layers, where it was measured."""
     report = story.report
+    rows = _rows(report.after.quality)
     return [
         Sheet(
             "Before and after",
             ["figure", "before", "after", "change", "ratio", "verdict"],
-            [_change_row(change) for change in report.changes],
+            [_change_row(change, rows) for change in report.changes],
+        ),
+        Sheet(f"Quality on {rows}", ["figure", "before", "after", "n"], _quality_rows(report)),
+        Sheet(
+            "Latency",
+            ["batch", "threads", "calls", "before p50", "p95", "p99", "after p50", "p95", "p99", "rows/s", "faster"],
+            _latency_rows(report),
         ),
         Sheet(
             "Steps",
@@ -90,37 +98,106 @@ def sheets(story: Story) -> list[Sheet]:
         ),
         Sheet(
             "Layers",
-            ["tensor", "operator", "shape", "non-zero", "values", "encoding", "bits/weight", "bytes before", "after"],
+            [
+                *("tensor", "operator", "shape", "non-zero", "values", "encoding", "bits/weight", "SNR"),
+                *("bytes before", "after"),
+            ],
             [_tensor_row(tensor) for tensor in report.tensors],
         ),
         Sheet("How it was made", ["what", "value"], _origin_rows(story)),
     ]
 
 
-def _change_row(change: Change) -> list[str]:
+def _rows(quality: Quality | None) -> str:
+    return f"{quality.split} rows" if quality else "rows"
+
+
+def _change_row(change: Change, rows: str) -> list[str]:
     return [
         change.figure,
         shown(change.figure, change.before),
         shown(change.figure, change.after),
-        _interval(change.figure, change.difference),
-        f"{change.ratio:.2f}×" if change.ratio is not None else "",
+        _interval(change.figure, change.difference, rows),
+        _faster(change.ratio_interval) if change.ratio_interval else _times(change.ratio),
         change.verdict,
     ]
 
 
+def _times(ratio: float | None) -> str:
+    return f"{ratio:.2f}×" if ratio is not None else ""
+
+
+def _faster(ratio: Estimate | None) -> str:
+    return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio is not None else ""
+
+
+def _quality_rows(report: Report) -> list[list[str]]:
+    """Return every score, and the recall of the classes that lost most, each with its 95 % interval."""
+    before, after = report.before.quality, report.after.quality
+    if after is None:
+        return []
+    old, old_recalls = (before.scores, before.recall_per_class) if before else ({}, {})
+    recalls = sorted(
+        after.recall_per_class.items(),
+        key=lambda item: item[1].value - (old_recalls[item[0]].value if item[0] in old_recalls else 0.0),
+    )
+    return [
+        *[_score_row(name, name, old.get(name), new) for name, new in after.scores.items()],
+        *[_score_row(f"recall of {name}", "accuracy", old_recalls.get(name), new) for name, new in recalls][
+            :_MOST_CLASSES
+        ],
+    ]
+
+
+def _score_row(title: str, figure: str, old: Estimate | None, new: Estimate) -> list[str]:
+    return [title, _estimated(figure, old), _estimated(figure, new), f"{new.samples:,}"]
+
+
+def _estimated(figure: str, estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    value, low, high = (shown(figure, part) for part in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _latency_rows(report: Report) -> list[list[str]]:
+    old = {(timing.batch_size, timing.threads): timing for timing in report.before.latency}
+    return [
+        [
+            *(str(new.batch_size), str(new.threads), str(new.calls)),
+            *_percentiles(old.get((new.batch_size, new.threads))),
+            *_percentiles(new),
+            shown("throughput", round(new.throughput_per_s)),
+            _faster(new.ratio),
+        ]
+        for new in report.after.latency
+    ]
+
+
+def _percentiles(timing: Latency | None) -> list[str]:
+    if timing is None:
+        return ["", "", ""]
+    return [shown("p50_ms", value) for value in (timing.p50_ms, timing.p95_ms, timing.p99_ms)]
+
+
 def _step_row(step: StepReport) -> list[str]:
-    quality = step.measurement.quality
-    scores = quality.scores if quality else {}
-    first = next(((name, scores[name]) for name in ("accuracy", "agreement", "r2") if name in scores), None)
     return [
         str(step.index + 1),
         step.technique,
         _bytes(step.measurement.file_bytes),
-        f"{first[0]} {shown(first[0], first[1].value)}" if first else "",
+        _step_score(step.measurement.quality),
         f"{step.duration_s:.1f}",
         "yes" if step.changed else "no",
         " ".join(step.notes),
     ]
+
+
+def _step_score(quality: Quality | None) -> str:
+    scores = quality.scores if quality else {}
+    first = next((name for name in ("accuracy", "r2", "agreement") if name in scores), None)
+    if quality is None or first is None:
+        return ""
+    return f"{first} {shown(first, scores[first].value)} on {quality.samples:,} {_rows(quality)}"
 
 
 def _tensor_row(tensor: TensorReport) -> list[str]:
@@ -132,6 +209,7 @@ def _tensor_row(tensor: TensorReport) -> list[str]:
         f"{tensor.unique_values:,}",
         tensor.encoding,
         f"{tensor.bits_per_weight:.2f}",
+        f"{tensor.snr_db:.0f} dB" if tensor.snr_db is not None else "",
         _bytes(tensor.dense_bytes),
         _bytes(tensor.packed_bytes),
     ]
@@ -166,13 +244,14 @@ def shown(figure: str, value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
 
 
-def _interval(figure: str, estimate: Estimate | None) -> str:
+def _interval(figure: str, estimate: Estimate | None, rows: str) -> str:
     if estimate is None:
         return ""
+    sample = f"n = {estimate.samples:,} {rows}"
     if figure in _SHARE_FIGURES:
         low, value, high = (f"{100 * part:+.2f}" for part in (estimate.low, estimate.value, estimate.high))
-        return f"{value} points [{low}, {high}], n = {estimate.samples:,}"
-    return f"{estimate.value:+.4g} [{estimate.low:+.4g}, {estimate.high:+.4g}], n = {estimate.samples:,}"
+        return f"{value} points [{low}, {high}], {sample}"
+    return f"{estimate.value:+.4g} [{estimate.low:+.4g}, {estimate.high:+.4g}], {sample}"
 
 
 def _bytes(size: float) -> str:

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from app.contracts.benchmark import BenchmarkResult
 from app.contracts.job import Job
-from app.contracts.report import Change, Report, StepReport
+from app.contracts.report import Change, Quality, Report, StepReport
 from app.contracts.technique import TechniqueInfo
-from modelpress.cli.units import duration, figure_difference, figure_name, figure_value, scaled
+from modelpress.cli.units import duration, figure_difference, figure_name, figure_value, ratio_value, scaled
 
 _VERDICT_STYLE = {"better": "green", "worse": "red", "no measurable difference": "dim", "unchanged": "dim"}
 _PIPE_COLUMNS = 160
@@ -51,7 +51,7 @@ def changes(report: Report) -> Table:
             figure_name(change.figure),
             figure_value(change.figure, change.before),
             figure_value(change.figure, change.after),
-            _change(change),
+            _change(change, report.after.quality),
             Text(
                 change.verdict.replace("no measurable difference", "not measurable"),
                 style=_VERDICT_STYLE[change.verdict],
@@ -60,9 +60,12 @@ def changes(report: Report) -> Table:
     return made
 
 
-def _change(change: Change) -> str:
+def _change(change: Change, quality: Quality | None) -> str:
     if change.difference is not None and change.ratio is None:
-        return figure_difference(change.figure, change.difference)
+        rows = f"{quality.split} rows" if quality else "rows"
+        return f"{figure_difference(change.figure, change.difference)}, {change.difference.samples:,} {rows}"
+    if change.ratio_interval is not None:
+        return ratio_value(change.ratio_interval)
     return f"{change.ratio:.2f}×" if change.ratio is not None else ""
 
 
@@ -88,7 +91,7 @@ def _score(step: StepReport) -> str:
     if quality is None or not quality.scores:
         return ""
     name, estimate = next(iter(quality.scores.items()))
-    return f"{name} {figure_value(name, estimate.value)}"
+    return f"{name} {figure_value(name, estimate.value)} on {quality.samples:,} {quality.split} rows"
 
 
 def jobs(found: list[Job]) -> Table:

@@ -16,7 +16,7 @@ _FIGURES = {
     "macro_f1": "macro F1",
     "throughput_per_s": "rows per second",
 }
-_SHARES = {"accuracy", "macro_recall", "macro_f1", "agreement"}
+_SHARES = {"accuracy", "macro_recall", "macro_f1", "micro_f1", "agreement"}
 
 
 def scaled(value: float, unit: str = "") -> str:
@@ -67,3 +67,8 @@ def figure_difference(figure: str, difference: Estimate) -> str:
         value, low, high = (100 * part for part in (difference.value, difference.low, difference.high))
         return f"{value:+.2f} pts ({low:+.2f} to {high:+.2f})"
     return f"{difference.value:+.4g} ({difference.low:+.4g} to {difference.high:+.4g})"
+
+
+def ratio_value(ratio: Estimate) -> str:
+    """Write a ratio with its interval: `3.10× (2.95 to 3.22)`."""
+    return f"{ratio.value:.2f}× ({ratio.low:.2f} to {ratio.high:.2f})"

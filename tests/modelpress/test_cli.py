@@ -112,6 +112,8 @@ def test_compress_when_it_succeeds(run: Callable[..., Result], shift: Shift, tmp
     assert VERDICT in found.stdout
     assert "file size" in found.stdout
     assert "7.80×" in found.stdout
+    assert "3.10× (3.00 to 3.20)" in found.stdout
+    assert "1,000 test rows" in found.stdout
     assert "kept layers 0 and 5" in found.stderr
     assert (tmp_path / "out" / "model.onnx").read_bytes() == CONTENT
     assert (tmp_path / "out" / "dense.onnx").read_bytes() == CONTENT * 2

@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from app.contracts.report import Estimate, Measurement, Quality, Report, StepRep
 from app.errors import ServiceFault
 from workers.compute import report
 from workers.compute.bench import Bench
+from workers.compute.benchmarking import profile
+from workers.compute.datasets.samples import Dataset
 from workers.compute.environment import environment
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for
@@ -20,6 +23,7 @@ from workers.compute.files import sha256_of
 from workers.compute.graph.model import Model
 from workers.compute.measuring import sized
 from workers.compute.memory import loading
+from workers.compute.reasons import Facts, notes
 from workers.compute.runtime import open_session, translated
 from workers.compute.scoring import Judge
 from workers.compute.stepping import Taken
@@ -52,8 +56,14 @@ def finish(bench: Bench, done: Finished) -> Report:
     bench.route.tell(0.3, None)
     before, after, differences = _measure(bench, last, use_test=done.refused is None)
     changes = report.changes(before, after, differences)
-    place = environment(bench.order.threads, bench.device)
-    operators = frozenset(node.op_type for node in last.model.graph)
+    facts = Facts(
+        changes=changes,
+        after=after,
+        steps=done.steps,
+        tensors=last.packed.tensors,
+        operators=Counter(node.op_type for node in last.model.graph),
+        place=environment(bench.order.threads, bench.device),
+    )
     return Report(
         verdict=report.verdict(changes, after),
         before=before,
@@ -61,11 +71,11 @@ def finish(bench: Bench, done: Finished) -> Report:
         changes=changes,
         steps=done.steps,
         tensors=[_with_snr(tensor, bench.source, last.model) for tensor in last.packed.tensors],
-        notes=[*report.notes(changes, after, done.steps, operators, place), *_findings(bench, same_rows)],
+        notes=[*notes(_profiled(bench, last, facts)), *_findings(bench, done, same_rows)],
         guard=done.refused,
         seed=bench.order.seed,
         digests=_digests(bench),
-        environment=place,
+        environment=facts.place,
         duration_s=time.monotonic() - done.started,
     )
 
@@ -133,13 +143,31 @@ def _with_snr(tensor: TensorReport, source: Model, final: Model) -> TensorReport
     return tensor.model_copy(update={"snr_db": level})
 
 
-def _findings(bench: Bench, same_rows: int) -> list[str]:
+def _profiled(bench: Bench, last: Taken, facts: Facts) -> Facts:
+    """Look where a call's time goes, if there is something to explain."""
+    if facts.faster or not facts.integer or not facts.speeds:
+        return facts
+    size = facts.after.latency[0].batch_size
+    return replace(facts, profile=profile(last.file, bench.original.options, bench.scratch, size))
+
+
+def _findings(bench: Bench, done: Finished, same_rows: int) -> list[str]:
     found = [f"The packed file gives exactly the dense file's outputs on {same_rows:,} rows."]
     if bench.original.signature.fixed_batch:
         found.append(f"The model fixes its batch size at {bench.original.signature.fixed_batch}; only that was timed.")
-    if bench.dataset is None:
-        found.append("No data set was given: quality was not measured.")
-    return found
+    return [*found, _split(bench.dataset, refused=done.refused is not None)]
+
+
+def _split(dataset: Dataset | None, *, refused: bool) -> str:
+    if dataset is None:
+        return "No data set was given: quality was not measured."
+    seen = f"{len(dataset.validation):,} validation rows"
+    if refused:
+        return f"All quality figures speak of {seen}: the guard was not met there, so the test rows stay untouched."
+    return (
+        f"Before and after are judged on {len(dataset.test):,} test rows, which no step has seen; "
+        f"steps and guard on {seen}."
+    )
 
 
 def _digests(bench: Bench) -> dict[str, str]:

@@ -12,18 +12,19 @@ const signed = (value) => `${value > 0 ? "+" : ""}${Number(value.toPrecision(3))
 const points = (value) => `${value > 0 ? "+" : ""}${(100 * value).toFixed(2)}`.replace("-", "−");
 const ms = (value) => `${Number(value.toPrecision(3))} ms`;
 
-function changeOf(change) {
+function changeOf(change, quality) {
+  if (change.ratio_interval) return interval(change.ratio_interval, (value) => `${value.toFixed(2)}×`);
   if (change.ratio !== null && change.difference === null) return `${change.ratio.toFixed(2)}×`;
   if (change.difference === null) return "";
   const share = isShare(change.figure);
   const told = share ? `${interval(change.difference, points)} points` : interval(change.difference, signed);
-  return `${told}${change.difference.samples ? `, n = ${change.difference.samples}` : ""}`;
+  return `${told}${change.difference.samples ? `, n = ${change.difference.samples}${quality ? ` ${quality.split} rows` : ""}` : ""}`;
 }
 
 function drawChanges(report) {
   const mark = (verdict) => h("span", { class: verdict === "better" || verdict === "worse" ? verdict : "unchanged" }, verdict);
   byId("changes").replaceChildren(table(["Figure", ">Before", ">After", ">Change", "Verdict"], report.changes.map((change) => [
-    figureName(change.figure), figureValue(change.figure, change.before), figureValue(change.figure, change.after), changeOf(change), mark(change.verdict)])));
+    figureName(change.figure), figureValue(change.figure, change.before), figureValue(change.figure, change.after), changeOf(change, report.after.quality), mark(change.verdict)])));
 }
 
 function drawCharts({ before, after }) {

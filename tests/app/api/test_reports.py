@@ -27,8 +27,15 @@ async def test_model_card_begins_with_the_verdict_and_escapes_names(
     assert answer.headers["Content-Type"] == "text/markdown; charset=utf-8"
     assert 'base_model_relation: "quantized"' in head
     assert card.startswith(r"# 5.1x smaller \<b\>and")
-    assert "| accuracy | 98.00% | 97.90% | -0.10 points \\[-0.40, +0.20\\], n = 1,200 |" in card.replace("\\_", "_")
+    assert "| accuracy | 98.00% | 97.90% | -0.10 points \\[-0.40, +0.20\\], n = 1,200 test rows |" in card.replace(
+        "\\_", "_"
+    )
     assert "| file\\_bytes | 2.00 MB | 400.00 kB |  | 5.00× | better |" in card
+    assert "| p50\\_ms@1 | 2 ms | 0.5 ms |  | 4.00× \\[3.90, 4.20\\] | better |" in card
+    assert "## Quality on test rows" in card
+    assert r"| recall of \<b\>cat |  | 90.00% \[80.00%, 95.00%\] | 60 |" in card
+    assert "accuracy 90.00% on 10 validation rows" in card
+    assert "| 1 | 2 | 900 |  |  |  | 0.5 ms | 0.6 ms | 0.8 ms | 2,000 | 4.00× \\[3.90, 4.20\\] |" in card
     assert "<script>" not in card
     assert r"\<script\>alert(1)\</script\>\|w" in card
 

@@ -6,17 +6,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.contracts.model import TensorSpec
-from app.contracts.report import CurvePoint, Estimate, Latency, Measurement
+from app.contracts.report import CurvePoint
 from app.contracts.tasks import MESSAGE, Progress
 from tests.workers.compute.orders import digits, mlp
-from workers.compute import report
 from workers.compute.channel import Channel
 from workers.compute.datasets.samples import Samples
-from workers.compute.environment import environment
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for, free_sizes
 from workers.compute.memory import loading
@@ -128,49 +125,3 @@ def test_progress_never_goes_back_and_foretells_the_end() -> None:
     assert [message.progress for message in said if isinstance(message, Progress)] == [0.0, 0.125, 0.25]
     assert isinstance(said[-1], Progress)
     assert said[-1].eta_s is not None
-
-
-def measurement(size: int, ms: float, ratio: Estimate | None = None, **changes: object) -> Measurement:
-    latency = Latency(
-        batch_size=1, threads=1, calls=100, p50_ms=ms, p95_ms=ms, p99_ms=ms, throughput_per_s=1, ratio=ratio
-    )
-    base: dict[str, object] = {
-        "parameters": 100,
-        "nonzeros": 100,
-        "file_bytes": size,
-        "zstd_bytes": size,
-        "latency": [latency],
-    }
-    return Measurement.model_validate(base | changes)
-
-
-def test_verdict_says_what_changed_and_how_sure_it_is() -> None:
-    ratio = Estimate(value=4.0, low=3.9, high=4.1, samples=100)
-    before, after = measurement(1000, 4.0), measurement(200, 1.0, ratio)
-    found = report.changes(before, after, {})
-    assert report.verdict(found, after) == "5.0× smaller, 4.0× faster at batch 1."
-
-
-def test_speed_is_no_difference_when_the_interval_holds_one() -> None:
-    ratio = Estimate(value=1.05, low=0.98, high=1.12, samples=100)
-    before, after = measurement(1000, 1.05), measurement(1000, 1.0, ratio)
-    found = report.changes(before, after, {})
-    assert report.verdict(found, after) == "The same size, no measurable difference in speed at batch 1."
-
-
-def test_zeros_are_named_as_the_reason_when_nothing_is_faster() -> None:
-    ratio = Estimate(value=1.0, low=0.99, high=1.01, samples=100)
-    after = measurement(500, 1.0, ratio, nonzeros=20)
-    told = report.notes(
-        report.changes(measurement(1000, 1.0), after, {}), after, [], frozenset({"MatMul"}), environment(1, "cpu")
-    )
-    assert any("80% of the weights are zero" in note for note in told)
-
-
-@pytest.mark.parametrize(("after", "told"), [(0.5, "worse"), (0.05, "no measurable difference")])
-def test_error_is_worse_when_it_grows_measurably(after: float, told: str) -> None:
-    quality = {"split": "test", "samples": 10, "scores": {"mae": {"value": after, "low": 0, "high": 1, "samples": 10}}}
-    before = measurement(1, 1, quality=quality)
-    difference = Estimate(value=after, low=after - 0.1, high=after + 0.1, samples=10)
-    found = report.changes(before, before, {"mae": difference})
-    assert found[0].verdict == told
