@@ -11,7 +11,7 @@ import onnxruntime
 from workers.compute.encodings.base import Array
 from workers.compute.graph.model import Model
 
-READERS = {"MatMul": (97, 53), "Gemm": (97, 53), "Conv": (31, 17, 3, 3), "Gather": (101, 33)}
+READERS = {"MatMul": (97, 53), "Gemm": (97, 53), "Conv": (31, 17, 3, 3), "Gather": (211, 33)}
 
 
 def value(name: str, values: Array) -> ir.Value:

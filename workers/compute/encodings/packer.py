@@ -69,9 +69,9 @@ def _smallest(contents: Contents, opset: int, ir_version: int) -> tuple[str, Enc
         msg = f"the dense encoding refused {contents.name}"
         raise RuntimeError(msg)
     options = [(name, encode(contents, opset)) for name, encode in ENCODINGS.items() if name != "dense"]
-    by_size = sorted(((name, found) for name, found in options if found), key=lambda option: option[1].constant_bytes)
-    for name, found in by_size:
-        file = decoder_file(found, opset, ir_version)
+    # Names and operators count: in a small tensor they outweigh what one encoding's constants save over another's.
+    files = [(name, found, decoder_file(found, opset, ir_version)) for name, found in options if found]
+    for name, found, file in sorted(files, key=lambda option: len(option[2])):
         if len(file) < dense.constant_bytes and _decodes(file, contents):
             return name, found, len(file)
     return "dense", dense, dense.constant_bytes
