@@ -94,6 +94,15 @@ def filled(shape: list[int]) -> onnx.ModelProto:
     return model([node, helper.make_node("MatMul", ["x", "w"], ["y"])], [shape_tensor, weight()])
 
 
+def with_zip_map() -> onnx.ModelProto:
+    scores = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("ZipMap", ["y"], ["z"])]
+    scores[1].domain = "ai.onnx.ml"
+    scores[1].attribute.append(helper.make_attribute("classlabels_int64s", [0, 1, 2]))
+    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    output = helper.make_value_info("z", helper.make_sequence_type_proto(kind))
+    return model(scores, outputs=[output], domains=["ai.onnx.ml"])
+
+
 def twice_made() -> onnx.ModelProto:
     return model([helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("MatMul", ["x", "w"], ["y"])])
 
@@ -146,6 +155,7 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], type[errors.ModelpressErr
     "dangling input": (lambda: model([helper.make_node("MatMul", ["nowhere", "w"], ["y"])]), errors.ModelMalformed),
     "value made twice": (twice_made, errors.ModelMalformed),
     "output made by none": (lambda: model(outputs=[value("other", None)]), errors.ModelMalformed),
+    "output of maps": (with_zip_map, errors.ModelUnsupported),
     "doubled initializer": (lambda: model(initializers=[weight(), weight()]), errors.ModelMalformed),
     "short weights": (short_data, errors.ModelMalformed),
     "negative dimension": (

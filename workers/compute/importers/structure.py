@@ -24,6 +24,17 @@ def check(model: onnx.ModelProto) -> None:
     for value in graph.output:
         if value.name not in known:
             raise ModelMalformed(f"Output {shown(value.name)!r} is made by no node.")
+        _refuse_collection(value)
+
+
+def _refuse_collection(output: onnx.ValueInfoProto) -> None:
+    kind = output.type.WhichOneof("value")
+    if kind in {"sequence_type", "map_type"}:  # skl2onnx gives classifiers a sequence of maps by default
+        msg = (
+            f"Output {shown(output.name)!r} is a {kind.removesuffix('_type')}, not a tensor; "
+            "with skl2onnx, convert with options={'zipmap': False}."
+        )
+        raise ModelUnsupported(msg)
 
 
 def _known_after_every_node(graph: onnx.GraphProto, known: set[str]) -> set[str]:
