@@ -1,6 +1,7 @@
 """A compute child for tests of the machinery around it: the input file is a JSON script of what to do.
 
-{"steps": 3, "pause_s": 0.1, "then": "done" | "fail" | "hang" | "exit" | "SIGSEGV" | …, "once": "<then of attempt 1>"}
+{"steps": 3, "pause_s": 0.1, "then": "done" | "fail" | "moan" | "hang" | "exit" | "SIGSEGV" | …,
+ "once": "<then of attempt 1>"}
 """
 
 import hashlib
@@ -48,7 +49,9 @@ def finish(then: str, scratch: Path, content: bytes) -> int:
             sys.stdout.write("x" * (1 << 20))
     if then == "exit":
         return 3
-    if then == "fail":
+    if then in {"fail", "moan"}:
+        if then == "moan":
+            sys.stderr.write("noise\n" * 10_000 + "RuntimeRefused: the cause\n")
         say(say="failed", problem=PROBLEM)
         return 1
     if then.startswith("SIG"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from app.errors import DependencyUnavailable
 from app.resources import Resources
@@ -55,6 +56,16 @@ def test_the_result_is_published_when_the_child_is_done(resources: Resources) ->
         model = records.get(tx, models, "tenant", row.id)
     assert (row.state, row.sandbox, row.progress) == ("succeeded", "full", 1.0)
     assert model["summary"]["parameters"] == 1
+
+
+def test_the_log_holds_the_end_of_the_childs_errors_and_whose_they_are(resources: Resources) -> None:
+    processors = [structlog.contextvars.merge_contextvars]
+    with structlog.testing.capture_logs(processors) as lines:
+        row = done(resources, {"then": "moan"})
+    (said,) = [line for line in lines if line["event"] == "child failed"]
+    assert (said["work"], said["attempt"], said["problem"]) == (row.id, 1, "model-malformed")
+    assert said["stderr"].endswith("RuntimeRefused: the cause\n")
+    assert len(said["stderr"]) <= 4096
 
 
 def test_the_history_holds_every_point_and_line(resources: Resources) -> None:
