@@ -20,6 +20,11 @@ _INTEGER = frozenset(
     }
 )
 _CONVERTING = frozenset({"Cast", "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
+# What the profile cannot tell apart, because the runtime has fused it.
+_UNSEEN = {
+    "DynamicQuantizeMatMul": ", which also finds its inputs' range and converts them in every call",
+    "DynamicQuantizeLSTM": ", which also finds its inputs' range and converts them in every call",
+}
 _X86_FLAGS = frozenset({"avx2", "avx512f", "avx512bw"})
 
 
@@ -106,7 +111,7 @@ def _zeros(facts: Facts) -> list[str]:
 def _integers(facts: Facts) -> list[str]:
     told = [_dot_products(facts)]
     if facts.profile:
-        told.append(f"A call's time goes to {_spent(facts)}; {_converting(facts):.0%} goes into changing types.")
+        told.append(f"Of the time in operators most goes to {_spent(facts)}.")
     if "Conv" in facts.operators and "QuantizeLinear" not in facts.operators:
         told.append(
             f"{facts.operators['Conv']} convolutions still calculate in floating point; static mode makes them integer."
@@ -136,7 +141,10 @@ def _converting(facts: Facts) -> float:
 
 
 def _spent(facts: Facts) -> str:
-    return ", ".join(f"{time.operator} ({time.share:.0%})" for time in facts.profile[:_TOLD_OPERATORS])
+    return ", ".join(
+        f"{time.operator} ({time.share:.0%}{_UNSEEN.get(time.operator, '')})"
+        for time in facts.profile[:_TOLD_OPERATORS]
+    )
 
 
 def _stored(facts: Facts) -> list[str]:
