@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx
 
@@ -73,17 +75,37 @@ def _resuming(call: Call, have: int) -> Call:
 def _append(response: httpx.Response, part: Path, size: int, progress: Progress | None) -> None:
     """Write what arrives; a server that ignores the range starts the file afresh."""
     resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
-    digest = hashlib.sha256()
+    sent = _Hashed(cast("httpx.SyncByteStream", response.stream))  # the client is not an asynchronous one
+    response.stream = sent
     with part.open("ab" if resumed else "wb") as target:
         for chunk in response.iter_bytes(_CHUNK_BYTES):  # httpx undoes zstd
             target.write(chunk)
-            digest.update(chunk)
             if progress:
                 progress(target.tell(), size)
-    plain = not resumed and "Content-Encoding" not in response.headers
     expected = response.headers.get("Repr-Digest")
-    # Repr-Digest is of the selected representation: only a whole, plain answer can be checked against it as written.
-    if plain and expected and digest_field(digest.digest()) not in expected:
+    if not resumed and expected and _as_stored(response) and digest_field(sent.digest.digest()) not in expected:
         part.unlink()
         msg = "the bytes do not match their Repr-Digest"
         raise TransferError(msg)
+
+
+class _Hashed(httpx.SyncByteStream):
+    """Hashes an answer's bytes as they were sent, before the coding is undone."""
+
+    def __init__(self, stream: httpx.SyncByteStream) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            self.digest.update(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _as_stored(response: httpx.Response) -> bool:
+    """Return whether no server in between has coded the bytes anew, which would make Repr-Digest another's."""
+    coding = response.headers.get("Content-Encoding")
+    return coding is None or (coding == "zstd" and response.headers.get("ETag", "").endswith('-zstd"'))

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,13 +25,18 @@ _MEDIA_TYPE = "application/octet-stream"
 class _Representation:
     """The file as it is, or its zstd copy: each with its own entity tag."""
 
-    sha256: str
+    file: Variant
     size_bytes: int
     zstd: bool
 
     @property
     def etag(self) -> str:
-        return f'"{self.sha256}-zstd"' if self.zstd else f'"{self.sha256}"'
+        return f'"{self.file.sha256}-zstd"' if self.zstd else f'"{self.file.sha256}"'
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest of the bytes as sent, codings included, as RFC 9530 wants it; None where it was not kept."""
+        return self.file.zstd_sha256 if self.zstd else self.file.sha256
 
 
 @router.head("/{artifact_id}/content", include_in_schema=False)
@@ -52,7 +56,7 @@ async def read_content(
     artifact_id: str,
     variant: Annotated[VariantName, Query(description="packed: the file to ship; dense: plain weights")] = "packed",
 ) -> Response:
-    """Download one file of an artifact. A whole plain file is verified against its digest on the way."""
+    """Download one file of an artifact. A whole file is verified against its digest on the way."""
     found = await asyncio.to_thread(artifacts.variant, caller, artifact_id, variant)
     chosen = await _representation(request, caller, found)
     headers = _headers(artifact_id, variant, chosen)
@@ -71,7 +75,7 @@ async def read_content(
     status = 206 if span else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=_MEDIA_TYPE)
-    chunks: AsyncIterator[bytes] = await artifacts.opened(caller, chosen.sha256, span, zstd=chosen.zstd)
+    chunks = await (artifacts.opened_zstd(caller, found) if chosen.zstd else artifacts.opened(caller, found, span))
     return StreamingResponse(chunks, status, headers, _MEDIA_TYPE)
 
 
@@ -80,8 +84,8 @@ async def _representation(request: Request, caller: Caller, found: Variant) -> _
     if "range" not in request.headers and accepts_coding(request.headers.get("accept-encoding"), "zstd"):
         size = await asyncio.to_thread(artifacts.zstd_size, caller, found.sha256)
         if size is not None:
-            return _Representation(found.sha256, size, zstd=True)
-    return _Representation(found.sha256, found.size_bytes, zstd=False)
+            return _Representation(found, size, zstd=True)
+    return _Representation(found, found.size_bytes, zstd=False)
 
 
 def _headers(artifact_id: str, variant: VariantName, chosen: _Representation) -> dict[str, str]:
@@ -95,7 +99,7 @@ def _headers(artifact_id: str, variant: VariantName, chosen: _Representation) ->
     }
     if chosen.zstd:
         headers["Content-Encoding"] = "zstd"
-    else:  # RFC 9530: the digest is of the representation, codings included, so it is known for the plain one
+    if chosen.sha256 is not None:
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(chosen.sha256)).decode()}:"
     return headers
 

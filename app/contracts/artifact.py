@@ -17,6 +17,7 @@ class Variant(Contract):
     sha256: Sha256
     size_bytes: int
     zstd_bytes: int
+    zstd_sha256: Sha256 | None = Field(None, description="of the zstd copy; null for artifacts made before it was kept")
 
 
 class Artifact(Contract):

@@ -40,17 +40,22 @@ def zstd_size(caller: Caller, sha256: str) -> int | None:
     return caller.resources.blobs.zstd_size(sha256)
 
 
-async def opened(
-    caller: Caller, sha256: str, span: tuple[int, int] | None = None, *, zstd: bool = False
-) -> AsyncIterator[bytes]:
+async def opened(caller: Caller, found: Variant, span: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
     """Return the bytes `span` (start, end) or all of them, with the first chunk read.
 
     Raises ArtifactCorrupt or ArtifactMissing at once where the first chunk shows it; a later fault breaks the stream.
     """
     start, end = span or (0, None)
-    stream = caller.resources.blobs.stream(sha256, start, end, zstd=zstd)
-    first = await anext(stream, b"")
-    return _continued(first, stream)
+    return await _begun(caller.resources.blobs.stream(found.sha256, start, end))
+
+
+async def opened_zstd(caller: Caller, found: Variant) -> AsyncIterator[bytes]:
+    """Return the bytes of the zstd copy, as `opened` does."""
+    return await _begun(caller.resources.blobs.stream_zstd(found.sha256, found.zstd_sha256))
+
+
+async def _begun(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    return _continued(await anext(stream, b""), stream)
 
 
 async def _continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
@@ -174,28 +175,28 @@ class Blobs:
             raise _corrupt(sha256)
         return size
 
-    async def stream(
-        self, sha256: str, start: int = 0, end: int | None = None, *, zstd: bool = False
-    ) -> AsyncIterator[bytes]:
-        """Yield bytes `start` up to, not including, `end`, of the object or of its zstd copy.
+    async def stream(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield bytes `start` up to, not including, `end`, of the object.
 
         A whole object is hashed on its way; when the digest is wrong, the last chunk is held back and
         ArtifactCorrupt is raised, so that the reader sees a short answer and never a complete wrong one.
         """
-        if not zstd and start == 0 and end is None:
-            verified = self._verified(sha256)
-            try:
-                async for chunk in verified:
-                    yield chunk
-            finally:
-                await verified.aclose()
-            return
-        async for chunk in self._read_async(zstd_address(sha256) if zstd else address(sha256), start, end):
-            yield chunk
+        whole = start == 0 and end is None
+        key = address(sha256)
+        async with aclosing(self._verified(key, sha256) if whole else self._read_async(key, start, end)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
-    async def _verified(self, sha256: str) -> AsyncGenerator[bytes, None]:
+    async def stream_zstd(self, sha256: str, zstd_sha256: str | None) -> AsyncIterator[bytes]:
+        """Yield the zstd copy of the object, verified as `stream` does when the copy's own digest is known."""
+        key = zstd_address(sha256)
+        async with aclosing(self._verified(key, zstd_sha256) if zstd_sha256 else self._read_async(key)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _verified(self, key: str, sha256: str) -> AsyncGenerator[bytes, None]:
         digest, held = hashlib.sha256(), b""
-        async for chunk in self._read_async(address(sha256), 0, None):
+        async for chunk in self._read_async(key):
             hashing = asyncio.get_running_loop().run_in_executor(None, digest.update, chunk)
             try:
                 if held:
@@ -208,7 +209,7 @@ class Blobs:
         if held:
             yield held
 
-    async def _read_async(self, key: str, start: int, end: int | None) -> AsyncIterator[bytes]:
+    async def _read_async(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         with translated():
             if end is not None and end <= start:
                 return
@@ -223,16 +224,22 @@ class Blobs:
         async for _chunk in self.stream(sha256):
             pass
 
-    def make_zstd(self, sha256: str, file: BinaryIO) -> int:
-        """Store a zstd copy of the open file, which has this digest; return the copy's size in bytes."""
-        known = self.zstd_size(sha256)
-        if known is not None:
-            return known
+    def make_zstd(self, sha256: str, file: BinaryIO) -> Stored:
+        """Store a zstd copy of the open file, which has this digest; return the copy's own digest and size."""
+        if self.zstd_size(sha256) is not None:
+            return self._hashed(zstd_address(sha256))
         file.seek(0)
         chunks = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).read_to_iter(
             file, size=os.fstat(file.fileno()).st_size, read_size=BATCH_BYTES, write_size=BATCH_BYTES
         )
-        return self._write(zstd_address(sha256), chunks).size_bytes
+        return self._write(zstd_address(sha256), chunks)
+
+    def _hashed(self, key: str) -> Stored:
+        digest, size = hashlib.sha256(), 0
+        for chunk in self._read(key):
+            digest.update(chunk)
+            size += len(chunk)
+        return Stored(digest.hexdigest(), size)
 
     def size(self, sha256: str) -> int | None:
         """Return the size in bytes of the object with this digest, or None."""

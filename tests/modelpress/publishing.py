@@ -74,9 +74,11 @@ def publish(worker: ActingWorker, job: Job, held: Claim, content: bytes) -> str:
         path.write_bytes(body)
         stored = blobs.put_file(path)
         with path.open("rb") as file:
-            zstd_bytes = blobs.make_zstd(stored.sha256, file)
+            zstd = blobs.make_zstd(stored.sha256, file)
         path.unlink()
-        variants[name] = Variant(sha256=stored.sha256, size_bytes=stored.size_bytes, zstd_bytes=zstd_bytes)
+        variants[name] = Variant(
+            sha256=stored.sha256, size_bytes=stored.size_bytes, zstd_bytes=zstd.size_bytes, zstd_sha256=zstd.sha256
+        )
     told = report()
     artifact = Artifact(
         id=new_id("art"),

@@ -28,10 +28,10 @@ class Kind:
 
 @dataclass(frozen=True)
 class Published:
-    """One stored file: its address and the size of its zstd copy."""
+    """One stored file and its zstd copy, each with digest and size."""
 
     stored: Stored
-    zstd_bytes: int
+    zstd: Stored
 
 
 def place_model(resources: Resources, model: inputs.Checked, folder: Path, stem: str) -> InputModel:

@@ -50,7 +50,12 @@ def _publish(resources: Resources, held: Claim, done: Done, folder: Path) -> Rec
         job = inputs.job_request(tx, held.tenant, held.id)
     kept = {name: keep(resources, folder, f"{name}.onnx") for name in _VARIANTS}
     variants = {
-        name: Variant(sha256=one.stored.sha256, size_bytes=one.stored.size_bytes, zstd_bytes=one.zstd_bytes)
+        name: Variant(
+            sha256=one.stored.sha256,
+            size_bytes=one.stored.size_bytes,
+            zstd_bytes=one.zstd.size_bytes,
+            zstd_sha256=one.zstd.sha256,
+        )
         for name, one in kept.items()
     }
     artifact = _artifact(held.id, job, report, variants)

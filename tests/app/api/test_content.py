@@ -8,6 +8,9 @@ import pytest
 import zstandard
 
 from app.resources import Resources
+from app.stores import records
+from app.stores.sinks import Stored
+from app.stores.tables import artifacts
 from tests.app.acting_worker import ActingWorker
 from tests.app.seeds import UNKNOWN, published, sha256
 
@@ -19,7 +22,7 @@ async def artifact(client: httpx.AsyncClient, worker: ActingWorker) -> str:
     return await published(client, worker, packed=PACKED)
 
 
-def stored_zstd(resources: Resources, folder: Path) -> int:
+def stored_zstd(resources: Resources, folder: Path) -> Stored:
     (folder / "packed").write_bytes(PACKED)
     with (folder / "packed").open("rb") as file:
         return resources.blobs.make_zstd(sha256(PACKED), file)
@@ -112,7 +115,7 @@ async def test_range_is_sent_only_of_the_known_content(
 async def test_zstd_copy_is_sent_when_asked_for(
     client: httpx.AsyncClient, resources: Resources, artifact: str, tmp_path: Path
 ) -> None:
-    size = stored_zstd(resources, tmp_path)
+    copy = stored_zstd(resources, tmp_path)
 
     async with client.stream(
         "GET", f"/v1/artifacts/{artifact}/content", headers={"Accept-Encoding": "gzip, zstd"}
@@ -122,8 +125,42 @@ async def test_zstd_copy_is_sent_when_asked_for(
     assert answer.headers["Content-Encoding"] == "zstd"
     assert answer.headers["ETag"] == f'"{sha256(PACKED)}-zstd"'
     assert "Accept-Encoding" in answer.headers["Vary"]
-    assert len(raw) == size == int(answer.headers["Content-Length"])
+    assert "Repr-Digest" not in answer.headers  # the row is of before the copy's digest was kept
+    assert len(raw) == copy.size_bytes == int(answer.headers["Content-Length"])
     assert zstandard.ZstdDecompressor().decompressobj().decompress(raw) == PACKED
+
+
+def known_zstd(resources: Resources, artifact: str, copy: Stored) -> None:
+    with resources.database.transaction() as tx:
+        document = dict(records.get(tx, artifacts, "default", artifact)["document"])
+        packed = document["variants"]["packed"] | {"zstd_sha256": copy.sha256}
+        records.change(
+            tx, artifacts, artifact, {"document": document | {"variants": document["variants"] | {"packed": packed}}}
+        )
+
+
+async def test_zstd_copy_comes_with_its_own_digest(
+    client: httpx.AsyncClient, resources: Resources, artifact: str, tmp_path: Path
+) -> None:
+    copy = stored_zstd(resources, tmp_path)
+    known_zstd(resources, artifact, copy)
+
+    answer = await client.get(f"/v1/artifacts/{artifact}/content", headers={"Accept-Encoding": "zstd"})
+
+    digest = base64.b64encode(bytes.fromhex(copy.sha256)).decode()
+    assert answer.headers["Repr-Digest"] == f"sha-256=:{digest}:"
+    assert answer.content == PACKED
+
+
+async def test_corrupt_zstd_copy_is_502(
+    client: httpx.AsyncClient, resources: Resources, artifact: str, tmp_path: Path
+) -> None:
+    known_zstd(resources, artifact, stored_zstd(resources, tmp_path))
+    obstore.put(resources.blobs._store, f"zstd/{sha256(PACKED)}", b"other bytes")
+
+    answer = await client.get(f"/v1/artifacts/{artifact}/content", headers={"Accept-Encoding": "zstd"})
+
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (502, "artifact-corrupt")
 
 
 async def test_zstd_is_not_sent_when_refused(

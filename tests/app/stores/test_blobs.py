@@ -33,8 +33,8 @@ async def broken(content: bytes) -> AsyncIterator[bytes]:
     raise ConnectionResetError
 
 
-async def read(blobs: Blobs, sha256: str, start: int = 0, end: int | None = None, *, zstd: bool = False) -> bytes:
-    return b"".join([chunk async for chunk in blobs.stream(sha256, start, end, zstd=zstd)])
+async def read(blobs: Blobs, sha256: str, start: int = 0, end: int | None = None) -> bytes:
+    return b"".join([chunk async for chunk in blobs.stream(sha256, start, end)])
 
 
 def files(folder: Path) -> list[str]:
@@ -177,9 +177,15 @@ async def test_a_zstd_copy_is_made_once(blobs: Blobs, tmp_path: Path) -> None:
     path.write_bytes(b"weights" * 100_000)
     sha256 = blobs.put_file(path).sha256
     with path.open("rb") as file:
-        size = blobs.make_zstd(sha256, file)
-        assert blobs.make_zstd(sha256, file) == size == blobs.zstd_size(sha256)
-    assert zstandard.ZstdDecompressor().decompress(await read(blobs, sha256, zstd=True)) == path.read_bytes()
+        copy = blobs.make_zstd(sha256, file)
+        assert blobs.make_zstd(sha256, file) == copy
+    assert blobs.zstd_size(sha256) == copy.size_bytes
+    content = b"".join([chunk async for chunk in blobs.stream_zstd(sha256, copy.sha256)])
+    assert copy == Stored(hashlib.sha256(content).hexdigest(), len(content))
+    assert zstandard.ZstdDecompressor().decompress(content) == path.read_bytes()
+    with pytest.raises(ArtifactCorrupt):
+        _ = [chunk async for chunk in blobs.stream_zstd(sha256, "0" * 64)]
+    assert content == b"".join([chunk async for chunk in blobs.stream_zstd(sha256, None)])
     blobs.delete([zstd_address(sha256)])
     assert blobs.zstd_size(sha256) is None
 
