@@ -120,6 +120,8 @@ def test_artifact_is_smaller_and_its_report_true_when_a_recipe_ran(tmp_path: Pat
     assert report.after.quality is not None
     assert report.after.quality.split == "test"
     assert report.after.quality.scores["accuracy"].value > 0.85
+    assert "on 359 test rows (95 % interval" in report.verdict
+    assert any("judged on 359 test rows" in note for note in report.notes)
     assert [message.progress for message in told.messages] == sorted(message.progress for message in told.messages)
     assert any(message.point is not None for message in told.messages)
     images, _ = digits()
@@ -170,6 +172,9 @@ def test_report_comes_along_when_the_guard_is_not_met(tmp_path: Path) -> None:
     assert told.last.report.guard == told.last.problem
     assert told.last.report.after.quality is not None
     assert told.last.report.after.quality.split == "validation"
+    assert "on 180 validation rows" in told.last.problem.detail
+    assert "on 180 validation rows (95 % interval" in told.last.report.verdict
+    assert any("the test rows stay untouched" in note for note in told.last.report.notes)
     assert told.code == 1
 
 

@@ -99,7 +99,7 @@ def test_what_stands_for_zero_is_not_counted_when_the_zero_point_is_another_numb
     net = Network(13)
     x = net.given("x", Kind.FLOAT, ["batch", 4])
     stored = net.constant("w", np.array([[128, 128], [1, 0], [128, 128], [255, 7]], np.uint8))
-    scale, point = net.constant("s", np.float32(0.1)), net.constant("p", np.uint8(128))
+    scale, point = net.constant("s", np.array(0.1, np.float32)), net.constant("p", np.array(128, np.uint8))
     weight = net.add("decoded", "DequantizeLinear", stored, scale, point)
     found = cost(net.model(net.add("dense", "MatMul", x, weight), ["batch", 2]))
 
