@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
@@ -156,6 +157,30 @@ def test_refusal_when_there_is_no_matrix(tmp_path: Path) -> None:
 
     with pytest.raises(TechniqueNotApplicable, match="no matrix"):
         take(options(), model, tmp_path, dataset=None)
+
+
+def half() -> Model:
+    net = Network(13)
+    x = net.given("x", Kind.FLOAT16, ["batch", 8])
+    weight = net.constant("w", np.random.default_rng(0).normal(size=(8, 64)).astype(np.float16))
+    model = net.model(net.add("dense", "MatMul", x, weight), ["batch", 64])
+    model.graph.outputs[0].type = ir.TensorType(Kind.FLOAT16)
+    return model
+
+
+def test_refusal_names_the_cure_when_float16_is_quantized_dynamically(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="use mode static"):
+        take(options(), half(), tmp_path, dataset=None)
+
+
+def test_float16_loads_when_static(tmp_path: Path) -> None:
+    rows = Samples({"x": np.random.default_rng(0).normal(size=(32, 8)).astype(np.float16)}, None)
+    dataset = Dataset(rows, rows, rows, task="match")
+
+    quantized = take(options(mode="static"), half(), tmp_path, dataset=dataset).model
+
+    assert "QuantizeLinear" in operators(quantized)
+    assert optimized(quantized, tmp_path)
 
 
 def test_nothing_is_printed_when_calibrated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

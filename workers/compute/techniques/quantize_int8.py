@@ -16,19 +16,21 @@ from workers.compute.datasets.samples import Samples
 from workers.compute.graph.constraints import Constraint
 from workers.compute.graph.int8 import quantize_storage, quantize_tables
 from workers.compute.graph.model import Model, load, save
-from workers.compute.graph.readers import matrices
+from workers.compute.graph.readers import Reader, matrices
 from workers.compute.quantizer import run_dynamic, run_static
 from workers.compute.techniques.base import Context, Outcome, dataset_of
 from workers.compute.wording import shown
 
 # DequantizeLinear with a scale per channel came with opset 13; the quantiser itself needs 11.
 _OPSET = 13
+# QuantizeLinear takes float16 since then; the operators of dynamic mode never do.
+_HALF_OPSET = 19
 
 
 def apply(model: Model, spec: QuantizeInt8, context: Context) -> Outcome:
     """Return an int8 copy. Raises TechniqueNotApplicable for what cannot be quantised, or static without data."""
     _check_names(model, spec)
-    prepared = _upgraded(model.clone())
+    prepared = _upgraded(model.clone(), _needed_opset(model, spec))
     if not matrices(prepared):
         msg = "the model has no matrix, kernel or embedding table to quantise"
         raise TechniqueNotApplicable(msg)
@@ -60,15 +62,31 @@ def _check_names(model: Model, spec: QuantizeInt8) -> None:
         raise TechniqueNotApplicable(msg)
 
 
-def _upgraded(model: Model) -> Model:
-    """Return the model in an opset that has int8 operators with a scale per channel."""
+def _needed_opset(model: Model, spec: QuantizeInt8) -> int:
+    half = [name for name, reader in matrices(model).items() if _computes_in_half(reader)]
+    if half and spec.mode == "dynamic":
+        msg = (
+            f"{shown(half[0])!r} is used in float16, which ONNX Runtime's dynamic int8 operators do not take; "
+            "use mode static, or upload the model in float32"
+        )
+        raise TechniqueNotApplicable(msg)
+    return _HALF_OPSET if half else _OPSET
+
+
+def _computes_in_half(reader: Reader) -> bool:
+    value = reader.node.inputs[reader.index]
+    return value is not None and value.dtype in {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+
+
+def _upgraded(model: Model, needed: int) -> Model:
+    """Return the model in an opset that has the int8 operators, with a scale per channel."""
     opset = model.graph.opset_imports.get("", 0)
-    if opset >= _OPSET:
+    if opset >= needed:
         return model
     try:
-        proto = onnx.version_converter.convert_version(ir.serde.serialize_model(model.ir), _OPSET)
+        proto = onnx.version_converter.convert_version(ir.serde.serialize_model(model.ir), needed)
     except Exception as error:  # the converter raises whatever its C++ side throws
-        msg = f"opset {opset} has no int8 operators and this graph could not be moved to opset {_OPSET}; export it anew"
+        msg = f"opset {opset} has no int8 operators and this graph could not be moved to opset {needed}; export it anew"
         raise TechniqueNotApplicable(msg) from error
     return Model(ir.serde.deserialize_model(proto), model.constraints)
 
