@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from app.contracts.dataset import Dataset
 from app.contracts.job import JobCreate
 from app.contracts.model import CheckState, Model
-from app.contracts.steps.base import StepSpec
 from app.errors import BadInput, Conflict
 from app.services.caller import Caller
 from app.services.datasets import dataset_of
@@ -25,17 +24,10 @@ def refuse_impossible(tx: records.Transaction, caller: Caller, request: JobCreat
         raise BadInput(f"{pointer}: {said}", errors=faults)
 
 
-def needs_data(step: StepSpec) -> bool:
-    """Return whether the step cannot be run without a data set, as its options stand."""
-    calibrates = getattr(step, "mode", None) == "static"
-    trains = (getattr(step, "epochs", None) or 0) > 0
-    return step.needs_data or calibrates or trains
-
-
 def _data_faults(request: JobCreate) -> Iterator[Fault]:
     if request.dataset is None:
         for index, step in enumerate(request.recipe.steps):
-            if needs_data(step):
+            if step.data_needed:
                 yield "/dataset", f"step {index} ({step.technique}) needs a data set"
         if request.guard is not None:
             yield "/guard", "a guard is measured on validation rows, so it needs a data set"

@@ -72,7 +72,7 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
 def _refuse_missing_data(order: CompressOrder) -> None:
     for index, step in enumerate(order.recipe.steps):
         at = f"/recipe/steps/{index}"
-        if step.needs_data and order.dataset is None:
+        if step.data_needed and order.dataset is None:
             why = f"{step.technique} needs a data set."
             raise TechniqueNotApplicable(why, errors=[(at, why)])
         if step.needs_labels and order.task == "match":

@@ -26,6 +26,11 @@ class StepSpec(Contract):
     if TYPE_CHECKING:
         technique: str  # declared by each subclass as its own literal
 
+    @property
+    def data_needed(self) -> bool:
+        """Whether the step cannot be run without a data set, as its options stand."""
+        return self.needs_data
+
 
 class RetrainedSpec(StepSpec):
     """A technique that damages the model and repairs it by retraining under the new constraint."""
@@ -39,3 +44,8 @@ class RetrainedSpec(StepSpec):
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of the retraining")
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
+
+    @property
+    def data_needed(self) -> bool:
+        """Whether retraining is asked for outright."""
+        return self.needs_data or bool(self.epochs)

@@ -22,3 +22,8 @@ class QuantizeInt8(StepSpec):
     calibration: Literal["minmax", "entropy", "percentile"] = Field("minmax", description="static mode's range rule")
     calibration_rows: int = Field(256, ge=1, le=100_000, description="training rows used to calibrate")
     exclude: list[str] = Field([], max_length=1000, description="names of nodes that stay in floating point")
+
+    @property
+    def data_needed(self) -> bool:
+        """Whether activations are calibrated."""
+        return self.mode == "static"
