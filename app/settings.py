@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     lease_s: float = 30.0
     max_losses: int = 3  # worker losses before a job is quarantined
     sweep_every_s: float = 5.0
+    collect_every_s: float = 3_600.0  # how often the sweeper looks for blobs that no record names
+    collect_dry_run: bool = False  # only log what would be collected
     ring_again_s: float = 30.0  # a queued row whose doorbell may be lost is rung again after this
     kill_grace_s: float = 5.0  # SIGTERM to SIGKILL
     drain_s: float = 10.0  # a worker told to stop lets its work run on for this long before it gives it back

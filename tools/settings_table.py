@@ -35,6 +35,9 @@ MEANINGS = {
     "lease_s": "a worker that is silent this long has lost its job, seconds",
     "max_losses": "lost workers before a job is quarantined",
     "sweep_every_s": "pause between two rounds of the sweeper, seconds",
+    "collect_every_s": "pause between two looks for blobs that no record names, seconds: those older than a day go to "
+    "`trash/`, and a day later for good",
+    "collect_dry_run": "only log how many blobs would be collected",
     "ring_again_s": "a queued job is announced again after this, seconds",
     "kill_grace_s": "from asking the compute child to stop to killing it, seconds",
     "drain_s": "a worker told to stop lets its job run on this long before it hands it back, seconds",

@@ -1,11 +1,13 @@
-"""The sweeper: `python -m workers.sweeper`. Takes back work whose worker is gone, rings lost doorbells, sends webhooks.
+"""The sweeper: `python -m workers.sweeper`. Takes back work whose worker is gone and rings lost doorbells.
 
-Any number may run. Survives database and broker being away: it waits and looks again.
+Beside that it sends webhooks and collects blobs that no record names. Any number may run. Survives database and broker
+being away: it waits and looks again.
 """
 
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 import structlog
@@ -14,7 +16,7 @@ from app.errors import DependencyUnavailable
 from app.logging import configure
 from app.resources import Broker, Resources, connect
 from app.settings import Settings
-from app.stores import work
+from app.stores import orphans, work
 from workers import webhooks
 
 _LONGEST_WAIT_S = 30.0
@@ -52,6 +54,16 @@ def _due(broker: Broker, bells: list[work.Bell], waiting: Mapping[str, int]) -> 
         yield from [bell for bell in old if bell.queue == queue][: max(gap, 0)]
 
 
+def collect_once(resources: Resources, clock: Callable[[], float] = time.time) -> orphans.Collected:
+    """Collect the blobs that no record names. Raises DependencyUnavailable."""
+    dry_run = resources.settings.collect_dry_run
+    found = orphans.collect(resources.database, resources.blobs, clock(), dry_run=dry_run)
+    if found.trashed or found.restored or found.deleted:
+        counts = {name: len(keys) for name, keys in vars(found).items()}
+        log.info("blobs collected", dry_run=dry_run, **counts)
+    return found
+
+
 def repeat(action: Callable[[], object], every_s: float, stop: threading.Event) -> None:
     """Do `action` every `every_s` seconds until `stop`; after a failure wait longer each time."""
     wait_s = every_s
@@ -70,16 +82,21 @@ def repeat(action: Callable[[], object], every_s: float, stop: threading.Event) 
 
 
 def run(resources: Resources, stop: threading.Event) -> None:
-    """Sweep and deliver until `stop`; a slow webhook receiver does not hold up the sweep."""
+    """Sweep, deliver and collect until `stop`; a slow webhook receiver or blob store does not hold up the sweep."""
     settings = resources.settings
 
     def deliver() -> int:
         return webhooks.deliver_due(resources.database, settings)
 
-    courier = threading.Thread(target=repeat, args=(deliver, settings.sweep_every_s, stop), name="webhooks")
-    courier.start()
+    beside = [
+        threading.Thread(target=repeat, args=(deliver, settings.sweep_every_s, stop), name="webhooks"),
+        threading.Thread(target=repeat, args=(lambda: collect_once(resources), settings.collect_every_s, stop)),
+    ]
+    for thread in beside:
+        thread.start()
     repeat(lambda: sweep_once(resources), settings.sweep_every_s, stop)
-    courier.join()
+    for thread in beside:
+        thread.join()
 
 
 def main() -> int:

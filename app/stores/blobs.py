@@ -36,6 +36,13 @@ class Piece(NamedTuple):
     length: int
 
 
+class Listed(NamedTuple):
+    """An object's key and when it was last written, in Unix seconds by the store's clock."""
+
+    key: str
+    at: float
+
+
 def address(sha256: str) -> str:
     """Return the key of the bytes with this digest."""
     return f"sha256/{sha256}"
@@ -121,14 +128,12 @@ class Blobs:
         """
         move = obstore.copy if keep else obstore.rename
         with translated():
-            if self._head(address(stored.sha256)) is None:
-                try:
-                    move(self._store, key, address(stored.sha256))
-                except (AlreadyExistsError, FileNotFoundError):
-                    if self._head(address(stored.sha256)) is None:
-                        raise
-            elif not keep:
-                obstore.delete(self._store, key)
+            try:
+                # Also over equal bytes: those may be old and unreferenced, and on their way out.
+                move(self._store, key, address(stored.sha256))
+            except (AlreadyExistsError, FileNotFoundError):
+                if self._head(address(stored.sha256)) is None:
+                    raise
 
     def compose(self, pieces: Sequence[Piece]) -> Stored:
         """Join pieces in order under one content address; the pieces stay until `delete`."""
@@ -262,9 +267,27 @@ class Blobs:
 
     def delete_upload(self, upload_id: str) -> None:
         """Delete every part of an upload, recorded or not."""
+        self.delete([found.key for found in self.listed(f"uploads/{upload_id}")])
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        """Yield every object whose key starts with the folder `prefix`."""
         with translated():
-            keys = [found["path"] for page in obstore.list(self._store, f"uploads/{upload_id}") for found in page]
-        self.delete(keys)
+            for page in obstore.list(self._store, prefix):
+                for found in page:
+                    yield Listed(found["path"], found["last_modified"].timestamp())
+
+    def holds(self, key: str) -> bool:
+        """Return whether there is an object at `key`."""
+        return self._head(key) is not None
+
+    def move(self, key: str, to: str) -> bool:
+        """Rename an object, over what stands there; False when it is gone."""
+        with translated():
+            try:
+                obstore.rename(self._store, key, to)
+            except FileNotFoundError:
+                return False
+        return True
 
     def ping(self) -> bool:
         """Return whether the store answers."""

@@ -158,6 +158,23 @@ def forget_expired(tx: Connection, keep_s: float, limit: int = 100) -> list[str]
     return ids
 
 
+def referenced_digests(tx: Connection) -> set[str]:
+    """Return the digest of every blob that a model, data set, artifact or finished upload of any tenant names."""
+    models, variants = tables.models.c, tables.artifacts.c.document["variants"]
+    columns = (models.sha256, models.onnx_sha256, models.tokenizer_sha256, tables.datasets.c.sha256)
+    found = {
+        digest for column in (*columns, tables.uploads.c.sha256) for digest in tx.execute(select(column)).scalars()
+    }
+    for files in tx.execute(select(variants)).scalars():
+        found |= {file["sha256"] for file in files.values()}
+    return found - {None}
+
+
+def known_uploads(tx: Connection) -> set[str]:
+    """Return the ids of all uploads of all tenants."""
+    return set(tx.execute(select(tables.uploads.c.id)).scalars())
+
+
 def reserve_key(tx: Connection, tenant: str, key: str, request_sha256: str) -> Record | None:
     """Reserve an idempotency key; return None when it is now ours, else the row that holds it.
 

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from app.errors import DependencyUnavailable
 from app.resources import Resources
 from app.stores import work
 from tests.stand_in import stack
-from workers.sweeper import repeat, sweep_once
+from workers.sweeper import collect_once, repeat, sweep_once
 
 
 @pytest.fixture
@@ -36,6 +37,14 @@ def test_nothing_is_lost_when_the_broker_is_away(tmp_path: Path) -> None:
     with stack.open_stores(stack.settings_for(tmp_path, ring_again_s=0)) as resources:
         stack.add_model(resources, {}, ring=False)
         assert [sweep_once(resources) for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_blobs_without_a_record_are_collected(tmp_path: Path, dry_run: bool) -> None:
+    with stack.open_stores(stack.settings_for(tmp_path, collect_dry_run=dry_run)) as resources:
+        sha256 = stack.keep_bytes(resources, b"orphan")
+        collect_once(resources, clock=lambda: time.time() + 90_000)
+        assert resources.blobs.exists(sha256) is dry_run
 
 
 def test_the_sweeper_goes_on_after_an_outage_or_a_fault() -> None:
