@@ -140,6 +140,22 @@ def test_node_stays_floating_when_excluded(tmp_path: Path) -> None:
     assert quantized.read("words.w").dtype == np.float32
 
 
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_gemm_stays_floating_when_excluded(mode: str, tmp_path: Path) -> None:
+    net = Network(13)
+    x = net.given("x", Kind.FLOAT, ["batch", 64])
+    hidden = net.add("first", "Gemm", x, net.weight("w1", 64, 64), net.weight("b1", 64))
+    last = net.add("last", "Gemm", hidden, net.weight("w2", 64, 16), net.weight("b2", 16))
+    rows = Samples({"x": np.random.default_rng(0).normal(size=(32, 64)).astype(np.float32)}, None)
+    dataset = Dataset(rows, rows, rows, task="match")
+
+    quantized = take(options(mode=mode, exclude=["first"]), net.model(last, ["batch", 16]), tmp_path, dataset=dataset)
+
+    kept = {name for name in quantized.model.weights() if quantized.model.read(name).dtype == np.float32}
+    assert "w1" in kept
+    assert "w2" not in kept
+
+
 def test_refusal_when_an_excluded_node_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="no node"):
         take(options(exclude=["nonsense"]), cnn(), tmp_path)

@@ -30,6 +30,7 @@ _HALF_OPSET = 19
 def apply(model: Model, spec: QuantizeInt8, context: Context) -> Outcome:
     """Return an int8 copy. Raises TechniqueNotApplicable for what cannot be quantised, or static without data."""
     _check_names(model, spec)
+    spec = spec.model_copy(update={"exclude": _excluded(model, spec)})
     prepared = _upgraded(model.clone(), _needed_opset(model, spec))
     if not matrices(prepared):
         msg = "the model has no matrix, kernel or embedding table to quantise"
@@ -60,6 +61,12 @@ def _check_names(model: Model, spec: QuantizeInt8) -> None:
             f"exclude names {shown(missing[0])!r}, which is no node of this model; the profile lists the names of nodes"
         )
         raise TechniqueNotApplicable(msg)
+
+
+def _excluded(model: Model, spec: QuantizeInt8) -> list[str]:
+    """Return the excluded names with those that the quantiser gives: it first writes Gemm as MatMul and Add."""
+    products = {str(node.name) for node in model.graph if node.op_type == "Gemm"}
+    return [*spec.exclude, *(f"{name}_MatMul" for name in spec.exclude if name in products)]
 
 
 def _needed_opset(model: Model, spec: QuantizeInt8) -> int:
