@@ -157,9 +157,15 @@ def _regression(judge: Judge, scores: Scores) -> Figures:
 
 
 def _match(judge: Judge, scores: Scores) -> Figures:
-    """Agreement is the share of equal decisions for rows of two or more scores, else the mean cosine similarity."""
-    alike = mean(cosines(_flat(scores), _flat(judge.original)))
-    if scores.ndim != _MATRIX or scores.shape[1] < 2:  # noqa: PLR2004  # one score makes no decision
+    """Agreement is the share of equal decisions for rows of two or more scores, R2 for rows of one number.
+
+    Other rows agree by their mean cosine similarity, which for one number would only compare signs.
+    """
+    found, original = _flat(scores), _flat(judge.original)
+    if found.shape[1] == 1:
+        return _figures({"agreement": r2}, original, found, judge.seed), {}
+    alike = mean(cosines(found, original))
+    if scores.ndim != _MATRIX:
         return {"agreement": alike, "cosine": alike}, {}
     agreed = scores.argmax(axis=1) == judge.original.argmax(axis=1)
     return {"agreement": wilson(int(agreed.sum()), len(agreed)), "cosine": alike}, {}

@@ -73,3 +73,10 @@ def test_scores_of_several_axes_are_refused_when_the_task_is_classification() ->
     states = RNG.normal(size=(300, 4, 6)).astype(np.float32)
     with pytest.raises(DatasetMismatch, match="task match"):
         Judge("test", "classification", LABELS, states).quality(states)
+
+
+def test_one_number_agrees_by_its_size_when_there_are_no_labels() -> None:
+    original = RNG.normal(5, 1, (200, 1)).astype(np.float32)
+    judge = Judge("test", "match", None, original)
+    assert judge.quality(original).scores["agreement"].value == pytest.approx(1)
+    assert judge.quality(np.full_like(original, 5)).scores["agreement"].value < 0.1
