@@ -68,7 +68,7 @@ class Client:
     # Uploads, models, data sets
 
     def upload(self, path: str | Path, progress: Progress | None = None) -> Upload:
-        """Send a file in parts of 16 MiB, each with its digest; goes on after a broken connection."""
+        """Send a file in parts of 32 MiB, each with its digest; goes on after a broken connection."""
         return upload_file(self._transport, Path(path), progress)
 
     def upload_model(
