@@ -8,7 +8,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api import bodies
+from app.api import bodies, digests
 from app.api.problems import MEDIA_TYPE
 from app.api.validation import parse, validated
 from app.contracts.base import Contract
@@ -46,7 +46,8 @@ async def requested(request: Request, caller: Caller, kind: type[Body], query: M
 async def _raw(request: Request, caller: Caller, kind: type[Body], given: Mapping[str, str]) -> Body:
     refuse_unsafe_name(given.get("name"))
     validated(kind, {**given, "upload": _placeholder()})  # refuse before the bytes travel
-    upload = await uploads.receive(caller, bodies.chunks(request), _limit(request, caller))
+    arriving = digests.verified(bodies.chunks(request), digests.stated(request))
+    upload = await uploads.receive(caller, arriving, _limit(request, caller))
     return validated(kind, {**given, "upload": upload.id})
 
 

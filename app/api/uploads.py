@@ -1,16 +1,13 @@
 """`/v1/uploads`: resumable raw bytes (draft-ietf-httpbis-resumable-upload, digests by RFC 9530)."""
 
 import asyncio
-import base64
-import binascii
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api import bodies
+from app.api import bodies, digests
 from app.api.access import CallerGiven
 from app.api.problems import documented
 from app.contracts.upload import Upload
@@ -33,8 +30,7 @@ from app.services.caller import Caller
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 _PART_TYPES = frozenset({"application/partial-upload", "application/octet-stream", "application/offset+octet-stream"})
-_SHA256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
-_MOST_DIGITS = 18
+_MOST_DIGITS = 100  # what is longer is no length; what is larger than the limit is refused as such
 _RAW_BODY = {"requestBody": {"content": {"application/partial-upload": {"schema": {"type": "string"}}}}}
 _PART_REFUSALS = (DigestMismatch, FormatUnsafe, InsufficientStorage, PayloadTooLarge, UnsupportedEncoding)
 
@@ -60,7 +56,7 @@ async def create_upload(
     if length is None and upload_complete is None:
         raise LengthRequired
     upload = await asyncio.to_thread(uploads.begin, caller, length)
-    part = uploads.Part(0, bodies.chunks(request), last, _digest(request))
+    part = uploads.Part(0, bodies.chunks(request), last, digests.stated(request))
     try:
         upload = await uploads.append(caller, upload.id, part)
     except ModelpressError:
@@ -102,7 +98,7 @@ async def append_to_upload(
     if offset is None:
         msg = "The header Upload-Offset is needed."
         raise BadInput(msg)
-    part = uploads.Part(offset, bodies.chunks(request), _is_last(upload_complete), _digest(request))
+    part = uploads.Part(offset, bodies.chunks(request), _is_last(upload_complete), digests.stated(request))
     return _answer(caller, await uploads.append(caller, upload_id, part), 200, {})
 
 
@@ -142,20 +138,3 @@ def _whole_number(name: str, value: str | None) -> int | None:
         msg = f"The header {name} must be a whole number of bytes."
         raise BadInput(msg)
     return int(value)
-
-
-def _digest(request: Request) -> bytes | None:
-    """Return the part's SHA-256 from Content-Digest, or None; other algorithms are ignored, as RFC 9530 says."""
-    value = request.headers.get("content-digest", "")
-    found = _SHA256.search(value)
-    if found is None:
-        if "sha-256=" in value:
-            raise BadInput(_BAD_DIGEST)
-        return None
-    try:
-        return base64.b64decode(found[1], validate=True)
-    except binascii.Error as error:
-        raise BadInput(_BAD_DIGEST) from error
-
-
-_BAD_DIGEST = "The header Content-Digest must be sha-256=:<44 characters of base64>:."

@@ -1,4 +1,6 @@
 import asyncio
+import base64
+import hashlib
 import json
 
 import httpx
@@ -18,6 +20,23 @@ async def test_model_is_made_of_a_raw_body(client: httpx.AsyncClient) -> None:
     assert answer.headers["Retry-After"] == "1"
     assert answer.json()["state"] == "checking"
     assert answer.json()["size_bytes"] == len(ONNX)
+
+
+def stating(content: bytes) -> dict[str, str]:
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    return RAW | {"Content-Digest": f"sha-256=:{digest}:"}
+
+
+async def test_raw_body_is_taken_when_it_has_the_stated_digest(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/v1/models", content=ONNX, headers=stating(ONNX))).status_code == 202
+
+
+async def test_raw_body_is_refused_when_it_has_another_digest_than_stated(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/models", content=ONNX, headers=stating(b"other"))
+
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("/digest-mismatch")
+    assert (await client.get("/v1/models")).json()["items"] == []
 
 
 async def test_model_is_made_of_an_upload(client: httpx.AsyncClient) -> None:

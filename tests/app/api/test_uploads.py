@@ -145,12 +145,18 @@ async def test_fewer_bytes_than_announced_do_not_complete(client: httpx.AsyncCli
         {"Upload-Complete": "yes"},
         {"Upload-Complete": "?0", "Upload-Length": "-1"},
         {"Upload-Complete": "?0", "Upload-Length": "1e3"},
-        {"Upload-Complete": "?0", "Upload-Length": "9" * 30},
+        {"Upload-Complete": "?0", "Upload-Length": "9" * 101},
         {"Upload-Complete": "?0", "Content-Digest": "sha-256=:short:"},
     ],
 )
 async def test_malformed_headers_are_refused(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     assert (await client.post("/v1/uploads", headers=headers)).status_code == 422
+
+
+async def test_length_beyond_every_limit_is_too_large(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/uploads", headers={"Upload-Complete": "?0", "Upload-Length": "9" * 30})
+
+    assert answer.status_code == 413
 
 
 async def test_length_is_needed(client: httpx.AsyncClient) -> None:
