@@ -8,6 +8,7 @@ from pathlib import Path
 
 from numpy import generic
 from numpy.typing import NDArray
+from onnx import TensorProto
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from app.contracts.steps.quantize_int8 import QuantizeInt8
@@ -26,6 +27,8 @@ _AROUND_CONVOLUTIONS = [
     *("Relu", "Reshape"),
 ]
 _BATCH_ROWS = 16
+# The type of what follows an operator of another domain, whose outputs ONNX's shape inference does not know.
+_OPTIONS = {"WeightSymmetric": True, "MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT}
 
 
 def run_dynamic(source: Path, target: Path, spec: QuantizeInt8) -> None:
@@ -43,7 +46,7 @@ def _dynamic(source: Path, target: Path, spec: QuantizeInt8) -> None:
         reduce_range=spec.reduce_range,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=list(spec.exclude),
-        extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},
+        extra_options=_OPTIONS,
     )
 
 
@@ -75,7 +78,7 @@ def _static(source: Path, target: Path, spec: QuantizeInt8, reader: "_Rows", typ
         nodes_to_exclude=list(spec.exclude),
         calibrate_method=_CALIBRATION[spec.calibration],
         # One batch at a time: all intermediate values of all rows would not fit into memory.
-        extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True, "CalibStridedMinMax": 1},
+        extra_options={**_OPTIONS, "CalibStridedMinMax": 1},
     )
 
 

@@ -156,6 +156,29 @@ def test_gemm_stays_floating_when_excluded(mode: str, tmp_path: Path) -> None:
     assert "w2" not in kept
 
 
+def after_scaler() -> Model:
+    net = Network(13)
+    x = net.add("scaler", "Scaler", net.given("x", Kind.FLOAT, ["batch", 64]))
+    net.nodes[0].domain = "ai.onnx.ml"
+    for name, value in (("offset", 0.0), ("scale", 1.0)):
+        net.nodes[0].attributes.add(ir.AttrFloat32s(name, [value]))
+    hidden = net.add("first", "MatMul", x, net.weight("w1", 64, 64))
+    model = net.model(net.add("last", "MatMul", hidden, net.weight("w2", 64, 16)), ["batch", 16])
+    model.graph.opset_imports["ai.onnx.ml"] = 1
+    return model
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_products_are_quantized_after_an_operator_of_another_domain(mode: str, tmp_path: Path) -> None:
+    rows = Samples({"x": np.random.default_rng(0).normal(size=(32, 64)).astype(np.float32)}, None)
+    dataset = Dataset(rows, rows, rows, task="match")
+
+    quantized = take(options(mode=mode), after_scaler(), tmp_path, dataset=dataset).model
+
+    assert {quantized.read(f"{name}_quantized").dtype for name in ("w1", "w2")} == {np.dtype(np.int8)}
+    assert optimized(quantized, tmp_path)
+
+
 def test_refusal_when_an_excluded_node_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="no node"):
         take(options(exclude=["nonsense"]), cnn(), tmp_path)
