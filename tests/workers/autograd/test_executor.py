@@ -173,3 +173,31 @@ def test_shape_arithmetic_never_reads_from_the_device(opset: int) -> None:
     logits.sum().backward()
     assert logits.shape == (3, 3)
     assert logits.device.type == "meta"
+
+
+def scikit_classifier() -> onnx.ModelProto:
+    """A standardised linear classifier as skl2onnx writes it, its labels taken from an array of classes."""
+    rng = np.random.default_rng(0)
+    weights = onnx.numpy_helper.from_array(rng.normal(size=(4, 3)).astype(np.float32), "w")
+    classes = onnx.numpy_helper.from_array(np.array([7, 8, 9], np.int32), "classes")
+    nodes = [
+        helper.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.5, 1.0, 0.0, -1.0], scale=[2.0] * 4),
+        helper.make_node("MatMul", ["s", "w"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["best"], axis=1),
+        helper.make_node("ArrayFeatureExtractor", ["classes", "best"], ["found"], domain="ai.onnx.ml"),
+        helper.make_node("Cast", ["found"], ["label"], to=TensorProto.INT64),
+    ]
+    value = helper.make_tensor_value_info
+    outputs = [value("label", TensorProto.INT64, [1, "n"]), value("scores", TensorProto.FLOAT, ["n", 3])]
+    graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, ["n", 4])], outputs, [weights, classes])
+    imports = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+def test_operators_around_a_scikit_classifier_agree_with_onnxruntime() -> None:
+    proto = scikit_classifier()
+    rows: Arrays = {"x": np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)}
+    found = Executor(graphs.model(proto)).eval()(tensors(rows))
+    label, scores = reference(proto, rows)
+    np.testing.assert_array_equal(found["label"].numpy(), label)
+    np.testing.assert_allclose(found["scores"].detach().numpy(), scores, rtol=1e-5, atol=1e-5)

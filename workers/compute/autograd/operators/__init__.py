@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from workers.compute.autograd.operators import (
     activations,
+    classical,
     control,
     convolution,
     elementwise,
@@ -42,7 +43,8 @@ _FAMILIES = (
     vision,
 )
 
-# By operator name in the standard domain.
+# By operator name in the standard domain; `ML_RULES` in ai.onnx.ml.
 RULES: Mapping[str, Rule] = MappingProxyType(
     {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
 )
+ML_RULES: Mapping[str, Rule] = MappingProxyType(classical.RULES)
