@@ -262,7 +262,8 @@ class _Session:
         """Keep a better state. A state from before a change of constraints does not count: it may not keep them."""
         if point.validation_loss is None or point.validation_score is None:
             return
-        counts = self.dataset.task == "classification" and self.dataset.labelled
+        # Without the labels in the loss, the aim is the teacher's answers, and the loss tells them finer than a count.
+        counts = self.dataset.task == "classification" and self.dataset.labelled and self.objective.alpha > 0
         rank = (point.validation_score, -point.validation_loss) if counts else (-point.validation_loss,)
         known = self.best_revision == self.executor.revision
         if not known or rank > self.best_rank:
