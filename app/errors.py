@@ -173,7 +173,7 @@ class ModelUnsupported(BadInput):
     """The model uses an operator, opset, type or architecture that is not supported here."""
 
     slug, title = "model-unsupported", "The model uses something that is not supported"
-    cure = "The detail names the operator; export with standard operators of opset 9 to 25."
+    cure = "The detail names the operator; export with standard operators of opset 7 to 25."
 
 
 class ModelNonfinite(BadInput):

@@ -56,8 +56,8 @@ def read(caller: Caller, job_id: str) -> Story:
     if not job.state.final:
         msg = "The job has not ended; its report is written at the end."
         raise Conflict(msg, retry_after_s=_RETRY_AFTER_S)
-    msg = f"The job ended as {job.state} before anything was measured; its `error` says why."
-    raise NotFound(msg)
+    why = "; its `error` says why" if job.error is not None else ""
+    raise NotFound(f"The job ended as {job.state} without a report{why}.")
 
 
 def markdown(story: Story) -> str:
