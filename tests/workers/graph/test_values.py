@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -125,6 +125,7 @@ def test_least_cluster_becomes_zero_when_all_are_taken() -> None:
     np.testing.assert_array_equal(np.flatnonzero(zeros_of(combined, values)), [0, 1, 100])
 
 
+@example(values=np.full((5, 7), 1e-45, np.float32), axis=0)  # a subnormal scale would be zero
 @given(
     values=arrays.arrays(np.float32, (5, 7), elements=st.floats(-1000, 1000, width=32)),
     axis=st.sampled_from([0, 1, None]),

@@ -22,7 +22,8 @@ def quantize(values: NDArray[np.generic], axis: int | None) -> tuple[NDArray[np.
     floats = values.astype(np.float32)
     others = None if axis is None else tuple(place for place in range(floats.ndim) if place != axis)
     largest = np.abs(floats).max(axis=others, keepdims=True)
-    scales = np.where(largest > 0, largest / _LIMIT, 1).astype(np.float32)
+    # A scale below the smallest normal number would lose its digits or be zero; weights as small as that become zero.
+    scales = np.where(largest > _LIMIT * np.finfo(np.float32).tiny, largest / _LIMIT, 1).astype(np.float32)
     return np.clip(np.rint(floats / scales), -_LIMIT, _LIMIT).astype(np.int8), scales
 
 
