@@ -42,8 +42,8 @@ def free_sizes(inputs: Sequence[TensorSpec], samples: Samples | None) -> dict[st
     for spec in inputs:
         shape = None if samples is None else samples.inputs[spec.name].shape
         for place, axis in enumerate(spec.shape):
-            if place and isinstance(axis, str):
-                sizes[axis] = _length(spec, place, 1) if shape is None else shape[place]
+            if place and not isinstance(axis, int):
+                sizes[axis or f"{spec.name}.{place}"] = _length(spec, place, 1) if shape is None else shape[place]
     return sizes
 
 

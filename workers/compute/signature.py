@@ -6,6 +6,7 @@ import onnxruntime as ort
 
 from app.contracts.model import TensorSpec
 from app.errors import ModelUnsupported
+from workers.compute.graph.axes import plain
 
 _FLOATS = ("float", "float16", "double", "bfloat16")
 _MATRIX = 2
@@ -50,4 +51,4 @@ def signature_of(session: ort.InferenceSession) -> Signature:
 def _spec(argument: ort.NodeArg) -> TensorSpec:
     kind = str(argument.type)
     dtype = kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind
-    return TensorSpec(name=argument.name, dtype=dtype, shape=list(argument.shape))
+    return TensorSpec(name=argument.name, dtype=dtype, shape=[plain(axis) for axis in argument.shape])

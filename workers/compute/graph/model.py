@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from app.errors import LimitReached
+from workers.compute.graph.axes import plain
 from workers.compute.graph.constraints import Constraint
 
 PRODUCER = "modelpress"
@@ -75,7 +76,16 @@ def load(path: Path) -> Model:
     loaded = onnx_ir.load(path)
     common.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=0)(loaded)
     common.RemoveInitializersFromInputsPass()(loaded)
+    for value in (*loaded.graph.inputs, *loaded.graph.outputs):
+        _name_axes(value)
     return Model(loaded)
+
+
+def _name_axes(value: onnx_ir.Value) -> None:
+    """Replace what some exporters write for a free axis; the shape check of a runtime would take it literally."""
+    if value.shape is not None:
+        written = (axis.value if isinstance(axis, onnx_ir.SymbolicDim) else axis for axis in value.shape)
+        value.shape = onnx_ir.Shape([plain(axis) for axis in written])
 
 
 def save(model: Model, path: Path) -> None:

@@ -10,6 +10,7 @@ from app.contracts.model import ModelSummary, TensorSpec
 from app.errors import ModelMalformed
 from workers.compute.feeds import free_sizes
 from workers.compute.files import sha256_of, zstd_bytes_of
+from workers.compute.graph.axes import plain
 from workers.compute.graph.costs import cost
 from workers.compute.graph.model import load
 from workers.compute.importers.operators import opset_of
@@ -53,5 +54,5 @@ def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
 
 def _axis(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
-        return dim.dim_value
-    return dim.dim_param or None
+        return plain(dim.dim_value)
+    return plain(dim.dim_param or None)
