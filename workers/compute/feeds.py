@@ -37,7 +37,7 @@ def feeds_for(signature: Signature, batch_size: int, samples: Samples | None, se
 
 
 def free_sizes(inputs: Sequence[TensorSpec], samples: Samples | None) -> dict[str, int]:
-    """Return the length of each named free axis but the batch: as in the data, else as made-up rows have it."""
+    """Return the length of each free axis but the batch, by name or `input.place`: as in the data, else made up."""
     sizes: dict[str, int] = {}
     for spec in inputs:
         shape = None if samples is None else samples.inputs[spec.name].shape

@@ -124,6 +124,34 @@ def test_distillation_without_labels_lowers_the_divergence() -> None:
     assert min(losses) < 0.7 * losses[0]
 
 
+def test_rows_unlike_the_original_ones_are_learnt_through_the_running_statistics() -> None:
+    teacher = cnn()
+    fit(teacher, picture_set(), QUICK, progress=silent)
+    student = teacher.clone()
+    student.write("head.weight", student.read("head.weight") * np.float32(0.7))
+    shifted = [Samples({"image": pictures(96, seed).inputs["image"] * 8 + 3}) for seed in range(3)]
+
+    curve = fit(student, Dataset(*shifted, "match"), replace(QUICK, learning_rate=1e-3), teacher=teacher)
+
+    losses = [point.validation_loss or 0 for point in curve if point.validation_loss is not None]
+    assert losses[-1] < losses[0] / 2
+    before, after = weights(teacher), weights(student)
+    assert all(before[name] == after[name] for name in before if name.endswith((".mean", ".var")))
+
+
+def test_stale_running_statistics_are_learnt_anew() -> None:
+    teacher = cnn()
+    fit(teacher, picture_set(), QUICK, progress=silent)
+    student = teacher.clone()
+    for name in [name for name in weights(student) if name.endswith((".mean", ".var"))]:
+        student.write(name, student.read(name) * 25 + 3)
+
+    curve = fit(student, picture_set(), replace(QUICK, learning_rate=1e-5, epochs=8), teacher=teacher)
+
+    assert (curve[0].validation_score or 1) < 0.5
+    assert (curve[-1].validation_score or 0) > 0.9
+
+
 def test_teacher_that_does_not_fit_into_memory_teaches_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for limit in (teaching.CACHE_BYTES, 0):

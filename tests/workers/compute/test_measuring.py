@@ -86,7 +86,7 @@ def test_made_up_rows_are_valid_for_every_kind_of_input() -> None:
     assert feed["ids"].max() <= 1
     assert feed["attention_mask"].min() == 1
     assert feed["image"].shape == (2, 3, 224, 8)
-    assert free_sizes(inputs, None) == {"s": 64, "h": 224}
+    assert free_sizes(inputs, None) == {"s": 64, "image.1": 3, "h": 224}
 
 
 def test_slower_model_loses_the_race(tmp_path: Path) -> None:

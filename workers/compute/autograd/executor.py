@@ -55,6 +55,8 @@ class Executor(nn.Module):
         self.precision = dtype
         # Grows when the set of constraints changes: a state saved before does not keep them.
         self.revision = 0
+        # Whether batch normalization in training goes by the running statistics, and leaves them as they are.
+        self.fixed_statistics = False
         self.trained: dict[str, Parametrization] = {}
         self._places = nn.ModuleList()
         self._statistics = _statistics_of(model)
@@ -78,9 +80,17 @@ class Executor(nn.Module):
             buffers = dict(self.named_buffers(recurse=False))
             state = {name: buffers[f"statistic{at}"] for at, name in enumerate(self._statistics)}
             learns = tuple(self.trained)
-            target = Target(self.device, self.precision, lambda: self.training, learns, state, FUSIONS)
+            target = Target(self.device, self.precision, self._learns_statistics, learns, state, FUSIONS)
             self._plans[capture] = build(self.model.ir, target, capture)
         return self._plans[capture]
+
+    def _learns_statistics(self) -> bool:
+        return self.training and not self.fixed_statistics
+
+    @property
+    def statistics(self) -> tuple[Tensor, ...]:
+        """The running means and variances of every batch normalization."""
+        return tuple(self.buffers(recurse=False))
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -26,6 +26,9 @@ __all__ = ["Fit", "fit", "predict"]
 
 # Share of the progress given to asking the teacher, before the first step.
 _TEACHING = 0.1
+# Batches that tell which statistics batch normalization goes by, and the ratio of losses that is no chance. (Before
+# any training both losses are those of guessing.)
+_TRIALS, _CLEARLY = 8, 1.5
 # Points of the curve between validations, over the whole training.
 _POINTS = 50
 
@@ -177,6 +180,7 @@ class _Session:
         optimizer = optimizer_of(self.executor, settings.learning_rate, settings.weight_decay)
         base = _TEACHING if self.targets is not None else 0.0
         deadline = math.inf if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
+        self.choose_statistics()
         self.validate(0, 0.0, None)
         losses: list[float] = []
         for step, chosen in enumerate(self.batches(per_epoch, total)):
@@ -200,6 +204,28 @@ class _Session:
             if last or (settings.patience is not None and self.stale >= settings.patience):
                 break
         self.restore()
+
+    def choose_statistics(self) -> None:
+        """Let batch normalization go by the running statistics if the model answers clearly worse without them.
+
+        After heavy pruning they are stale and the batches' own are right. But where the rows are unlike those that the
+        model once learned from, normalizing by the batch makes another network, and to train that one does not help
+        the one that is shipped.
+        """
+        executor = self.executor
+        if not executor.statistics:
+            return
+        kept = [statistic.clone() for statistic in executor.statistics]
+        chosen = epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, 0)[:_TRIALS]
+        losses = []
+        with torch.no_grad():
+            for by_batch in (False, True):
+                executor.train(by_batch)
+                batches = (batch_of(self.dataset.train, rows, self.sequence) for rows in chosen)
+                losses.append(float(np.mean([float(self.loss(batch, self.targets)) for batch in batches])))
+            for statistic, before in zip(executor.statistics, kept, strict=True):
+                statistic.copy_(before)
+        executor.fixed_statistics = losses[1] > _CLEARLY * losses[0]
 
     def batches(self, per_epoch: int, total: int) -> Iterator[np.ndarray]:
         """Yield the row numbers of each step."""
