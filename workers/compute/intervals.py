@@ -87,9 +87,12 @@ def bootstrap_rows(rows: int, figure: Callable[[NDArray[np.intp]], float], seed:
 
 
 def ratio_of_medians(numerator: Float, denominator: Float, seed: int) -> Estimate:
-    """Bootstrap median(numerator) / median(denominator); entry i of both was measured side by side and stays paired."""
-    rows = np.random.default_rng(seed).integers(0, len(numerator), (REPLICATES // 2, len(numerator)))
-    drawn = np.median(numerator[rows], axis=1) / np.median(denominator[rows], axis=1)
+    """Bootstrap median(numerator) / median(denominator) of times (turns, calls); percentile interval.
+
+    Whole turns are resampled, the same of both: calls of one turn are alike, and turn i of both met the same noise.
+    """
+    turns = np.random.default_rng(seed).integers(0, len(numerator), (REPLICATES // 2, len(numerator)))
+    drawn = [float(np.median(numerator[rows]) / np.median(denominator[rows])) for rows in turns]
     value = float(np.median(numerator) / np.median(denominator))
     low, high = np.percentile(drawn, _TAILS)
-    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), samples=len(numerator))
+    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), samples=numerator.size)

@@ -49,8 +49,6 @@ def open_session(path: Path, options: SessionOptions) -> ort.InferenceSession:
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = _SILENT
-    # Spinning threads would distort the timing of the session beside this one.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if options.basic:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if options.profile is not None:
