@@ -52,18 +52,28 @@ def _context_dependent(
     if not versions:
         return None
     call = ir.serde.serialize_node(node)
-    # Bodies name every output of the schema, also those that this node leaves out.
-    names = [*call.output, *([""] * len(schema.outputs))][: max(len(schema.outputs), len(call.output))]
-    del call.output[:]
-    call.output.extend(name or f"unused{at}" for at, name in enumerate(names))
     del call.attribute[:]
     call.attribute.extend(ir.serde.serialize_attribute(_named(attribute, name)) for name, attribute in given.items())
     expand = schema.get_context_dependent_function_with_opset_version  # type: ignore[attr-defined]
-    encoded = expand(max(versions), call.SerializeToString(), types)
-    if not encoded:
-        return None
+    own = list(call.output)
+    # Most bodies name every output of the schema, also those that this node leaves out; a few refuse to.
+    padded = [*own, *([""] * len(schema.outputs))][: max(len(schema.outputs), len(own))]
+    for names in ([name or f"unused{at}" for at, name in enumerate(padded)], own):
+        del call.output[:]
+        call.output.extend(names)
+        if encoded := expand(max(versions), call.SerializeToString(), types):
+            return _deserialized(encoded)
+    return None
+
+
+def _deserialized(encoded: bytes) -> ir.Function:
+    """Return the function; outputs that its body does not make, which nobody reads, are its first output again."""
     proto = onnx.FunctionProto()
     proto.ParseFromString(encoded)
+    made = {name for node in proto.node for name in node.output}
+    outputs = [name if name in made else proto.output[0] for name in proto.output]
+    del proto.output[:]
+    proto.output.extend(outputs)
     return ir.serde.deserialize_function(proto)
 
 

@@ -39,8 +39,12 @@ HOST_INPUTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
         "Reshape": (1,),
         "Resize": (1, 2, 3),
         "STFT": (1, 3),
+        "SequenceAt": (1,),
+        "SequenceErase": (1,),
+        "SequenceInsert": (2,),
         "Slice": (1, 2, 3, 4),
         "Split": (1,),
+        "SplitToSequence": (1,),
         "Squeeze": (1,),
         "Tile": (1, 2),
         "TopK": (1,),
@@ -57,7 +61,13 @@ def move(kernel: Kernel, positions: Sequence[int], device: torch.device) -> Kern
         return kernel
     chosen = frozenset(positions)
 
-    def run(*inputs: Tensor | None) -> Any:  # noqa: ANN401 - whatever the kernel returns
-        return kernel(*(x.to(device) if at in chosen and x is not None else x for at, x in enumerate(inputs)))
+    def run(*inputs: Tensor | list[Tensor] | None) -> Any:  # noqa: ANN401 - whatever the kernel returns
+        return kernel(*(_moved(x, device) if at in chosen else x for at, x in enumerate(inputs)))
 
     return run
+
+
+def _moved(value: Tensor | list[Tensor] | None, device: torch.device) -> Tensor | list[Tensor] | None:
+    if isinstance(value, list):
+        return [part.to(device) for part in value]
+    return None if value is None else value.to(device)

@@ -15,14 +15,20 @@ from workers.compute.autograd.operators import (
     normalization,
     pooling,
     quantization,
+    randomness,
     recurrent,
     reductions,
     resizing,
+    sequences,
     shapes,
     signals,
+    vectorizing,
     vision,
 )
 from workers.compute.autograd.operators.base import Rule
+from workers.compute.autograd.operators.microsoft import MICROSOFT_RULES, UNREGISTERED_RULES
+
+__all__ = ["MICROSOFT_RULES", "ML_RULES", "RULES"]
 
 _FAMILIES = (
     activations,
@@ -35,16 +41,19 @@ _FAMILIES = (
     normalization,
     pooling,
     quantization,
+    randomness,
     recurrent,
     reductions,
     resizing,
+    sequences,
     shapes,
     signals,
+    vectorizing,
     vision,
 )
 
-# By operator name in the standard domain; `ML_RULES` in ai.onnx.ml.
+# By operator name in the standard domain; `ML_RULES` in ai.onnx.ml, `MICROSOFT_RULES` in com.microsoft.
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
+    {name: rule for family in _FAMILIES for name, rule in family.RULES.items()} | UNREGISTERED_RULES
 )
 ML_RULES: Mapping[str, Rule] = MappingProxyType(classical.RULES)

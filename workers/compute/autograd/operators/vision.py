@@ -28,6 +28,20 @@ def _sample(planes: Tensor, ys: Tensor, xs: Tensor, padding: str) -> Tensor:
     return F.grid_sample(planes, grid.to(planes.dtype), "bilinear", padding, align_corners=False)
 
 
+def _corner_products(planes: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
+    """Return the four neighbours of each pixel position, times their bilinear weights: (rows, channels, a, b, 4)."""
+    height, width = planes.shape[-2:]
+    ys, xs = ys.clamp(0, height - 1), xs.clamp(0, width - 1)
+    top, left = ys.floor(), xs.floor()
+    down, right = ys - top, xs - left
+    parts = []
+    for y, row_weight in ((top, 1 - down), (top + 1, down)):
+        for x, weight in ((left, row_weight * (1 - right)), (left + 1, row_weight * right)):
+            picked = planes[..., y.long().clamp(max=height - 1), x.long().clamp(max=width - 1)]
+            parts.append(picked * weight.to(planes.dtype))
+    return torch.stack(parts, -1)
+
+
 def _col2im(node: Node) -> Kernel:
     def run(x: Tensor, image_shape: Tensor, block_shape: Tensor) -> Tensor:
         image, block = image_shape.tolist(), tuple(block_shape.tolist())
@@ -105,7 +119,10 @@ def _roi_align(node: Node) -> Kernel:
         ys, down = points(top, height, out_height, planes.device)
         xs, across = points(left, width, out_width, planes.device)
         grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
-        found = _sample(planes, grid_y.unsqueeze(0), grid_x.unsqueeze(0), "border")
+        if mode == "max":  # the largest weighted neighbour, not the largest interpolated value: so says the standard
+            found = _corner_products(planes, grid_y, grid_x).amax(-1)
+        else:
+            found = _sample(planes, grid_y.unsqueeze(0), grid_x.unsqueeze(0), "border")
         high, wide = planes.shape[-2:]
         outside = (grid_y < -1) | (grid_y > high) | (grid_x < -1) | (grid_x > wide)
         found = found.masked_fill(outside, 0).reshape(-1, out_height, down, out_width, across)
@@ -115,6 +132,30 @@ def _roi_align(node: Node) -> Kernel:
         boxes = [one(x[row : row + 1], box) for row, box in zip(batch.tolist(), rois.tolist(), strict=True)]
         empty = x.new_zeros(0, x.shape[1], out_height, out_width)
         return torch.stack(boxes) if boxes else empty
+
+    return run
+
+
+def _max_roi_pool(node: Node) -> Kernel:
+    """Pool the cells of each region, whose borders are whole pixels (Girshick, 2015)."""
+    high, wide = node.integers("pooled_shape") or [1, 1]
+    scale = node.number("spatial_scale", 1.0)
+
+    def cells(start: float, end: float, bins: int, size: int) -> list[slice]:
+        first, last = (math.floor(side * scale + 0.5) for side in (start, end))
+        each = max(last - first + 1, 1) / bins
+        limits = [(math.floor(at * each) + first, math.ceil((at + 1) * each) + first) for at in range(bins)]
+        return [slice(min(max(low, 0), size), min(max(top, 0), size)) for low, top in limits]
+
+    def one(plane: Tensor, box: list[float]) -> Tensor:
+        rows, columns = cells(box[1], box[3], high, plane.shape[1]), cells(box[0], box[2], wide, plane.shape[2])
+        parts = [plane[:, row, column] for row in rows for column in columns]
+        largest = [part.amax((1, 2)) if part.numel() else plane.new_zeros(len(plane)) for part in parts]
+        return torch.stack(largest, -1).reshape(-1, high, wide)
+
+    def run(x: Tensor, rois: Tensor) -> Tensor:
+        boxes = [one(x[int(row)], box) for row, *box in rois.tolist()]
+        return torch.stack(boxes) if boxes else x.new_zeros(0, x.shape[1], high, wide)
 
     return run
 
@@ -177,6 +218,7 @@ RULES: dict[str, Rule] = {
     "Col2Im": _col2im,
     "DeformConv": _deform_conv,
     "GridSample": _grid_sample,
+    "MaxRoiPool": _max_roi_pool,
     "NonMaxSuppression": _non_max_suppression,
     "RoiAlign": _roi_align,
 }
