@@ -12,13 +12,18 @@ from torch import Tensor
 from app.errors import ModelUnsupported
 from workers.compute.autograd.dtypes import from_numpy, widen
 from workers.compute.autograd.functions import default_attributes, function_body
-from workers.compute.autograd.operators import ML_RULES, RULES
+from workers.compute.autograd.operators import MICROSOFT_RULES, ML_RULES, RULES
 from workers.compute.autograd.operators.base import Kernel, Node, Rule, unsupported
 from workers.compute.autograd.placement import HOST_INPUTS, move
 from workers.compute.autograd.plan import ABSENT, Plan, Step, prune, run, with_releases
 
 _STANDARD = frozenset({"", "ai.onnx"})
-_TABLES: Mapping[str, Mapping[str, Rule]] = {"": RULES, "ai.onnx": RULES, "ai.onnx.ml": ML_RULES}
+_TABLES: Mapping[str, Mapping[str, Rule]] = {
+    "": RULES,
+    "ai.onnx": RULES,
+    "ai.onnx.ml": ML_RULES,
+    "com.microsoft": MICROSOFT_RULES,
+}
 # Their outputs are not a function of their inputs.
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
