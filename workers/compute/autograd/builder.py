@@ -209,6 +209,7 @@ class _Builder:
                 None if value is None else self.types.get(self.slot(value), value.dtype) for value in node.inputs
             ),
             outputs=_used_outputs(node),
+            declared=len(node.outputs),
             precision=self.target.precision,
             training=self.target.training,
         )

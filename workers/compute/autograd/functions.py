@@ -10,7 +10,7 @@ from workers.compute.autograd.operators.base import Node
 
 
 def _schema(described: Node) -> defs.OpSchema | None:
-    if described.domain or not defs.has(described.op_type, described.domain):
+    if not defs.has(described.op_type, described.domain):
         return None
     try:
         return defs.get_schema(described.op_type, described.opset, described.domain)

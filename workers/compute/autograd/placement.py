@@ -12,13 +12,16 @@ from workers.compute.autograd.operators.base import Kernel
 # Positions of the inputs whose values are read as Python numbers.
 HOST_INPUTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
+        "AffineGrid": (1,),
         "CenterCropPad": (1,),
         "ConstantOfShape": (0,),
         "CumProd": (1,),
         "CumSum": (1,),
         "Expand": (1,),
+        "ExpandDims": (1,),
         "Col2Im": (1, 2),
         "DFT": (1, 2),
+        "GroupQueryAttention": (6,),
         "Loop": (0,),
         "MaxUnpool": (2,),
         "MelWeightMatrix": (0, 1, 2, 3, 4),

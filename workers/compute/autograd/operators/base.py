@@ -29,6 +29,7 @@ class Body(Protocol):
 class Node:
     """One node at build time: attributes as plain values, which inputs are there, their types and constant values.
 
+    `outputs` counts up to the last one that is read, `declared` all that the node names.
     `precision` is the type that narrower floating types are computed in; `training()` tells the executor's mode.
     """
 
@@ -41,6 +42,7 @@ class Node:
     present: tuple[bool, ...] = ()
     types: tuple[ir.DataType | None, ...] = ()
     outputs: int = 1
+    declared: int = 1
     precision: torch.dtype = torch.float32
     training: Callable[[], bool] = bool
 
@@ -88,6 +90,12 @@ def plain(kernel: Kernel) -> Rule:
 def axes_of(given: Tensor | None, fixed: list[int] | None) -> list[int] | None:
     """Return the axes from the input (newer opsets) or from the attribute (older ones)."""
     return fixed if given is None else [int(axis) for axis in given.reshape(-1).tolist()]
+
+
+def root(x: Tensor, order: float = 2) -> Tensor:
+    """Return the root of non-negative numbers; its gradient at zero, infinite by the book, is zero."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, torch.ones_like(x)) ** (1 / order), torch.zeros_like(x))
 
 
 def scalar(tensor: Tensor) -> Any:  # noqa: ANN401 - a Python int, float or bool

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
-from workers.compute.autograd.operators.base import Kernel, Node, Rule
+from workers.compute.autograd.operators.base import Kernel, Node, Rule, root
 
 
 def _per_channel(values: Tensor, rank: int) -> Tensor:
@@ -15,7 +15,8 @@ def _per_channel(values: Tensor, rank: int) -> Tensor:
 
 def _batch_normalization(node: Node) -> Kernel:
     epsilon, momentum = node.number("epsilon", 1e-5), node.number("momentum", 0.9)
-    if node.integer("training_mode") and node.outputs > 1:
+    # Until opset 13 the outputs that a node names said that it normalizes by the batch.
+    if node.declared > 1 and (node.integer("training_mode") or node.opset < 14):  # noqa: PLR2004 - opset numbers
         return _batch_statistics(epsilon, momentum)
 
     def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
@@ -29,14 +30,17 @@ def _batch_normalization(node: Node) -> Kernel:
 
 
 def _batch_statistics(epsilon: float, momentum: float) -> Kernel:
-    """Normalize by the batch itself and return the running statistics after it, as `training_mode` asks."""
+    """Normalize by the batch itself, as `training_mode` asks; return the running statistics after it and its own."""
 
-    def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
         axes, rank = [axis for axis in range(x.dim()) if axis != 1], x.dim()
         batch_var, batch_mean = torch.var_mean(x, axes, correction=0)
         normal = (x - _per_channel(batch_mean, rank)) * torch.rsqrt(_per_channel(batch_var, rank) + epsilon)
         y = normal * _per_channel(scale, rank) + _per_channel(bias, rank)
-        return y, mean * momentum + batch_mean * (1 - momentum), var * momentum + batch_var * (1 - momentum)
+        later_mean, later_var = (
+            old * momentum + new * (1 - momentum) for old, new in ((mean, batch_mean), (var, batch_var))
+        )
+        return y, later_mean, later_var, batch_mean, batch_var
 
     return run
 
@@ -64,7 +68,7 @@ def _layer_normalization(node: Node) -> Kernel:
         same = scale.shape == normal_shape and (bias is None or bias.shape == normal_shape)
         if node.outputs == 1 and same:
             return F.layer_norm(x, list(normal_shape), scale, bias, epsilon)
-        source = x.float() if in_float else x
+        source = x.float() if in_float and x.dtype.itemsize < torch.float32.itemsize else x
         normal, mean, inverse = _normalize(source, list(range(first, x.dim())), epsilon)
         y = normal.to(x.dtype) * scale
         return (y if bias is None else y + bias), mean, inverse
@@ -123,7 +127,7 @@ def _mean_variance(node: Node) -> Kernel:
 
     def run(x: Tensor) -> Tensor:
         mean = x.mean(axes, keepdim=True)
-        deviation = torch.sqrt((x * x).mean(axes, keepdim=True) - mean * mean)
+        deviation = root((x * x).mean(axes, keepdim=True) - mean * mean)
         return (x - mean) / (deviation + 1e-9)
 
     return run

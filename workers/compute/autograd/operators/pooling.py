@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
-from workers.compute.autograd.operators.base import Kernel, Node, Rule, plain
+from workers.compute.autograd.operators.base import Kernel, Node, Rule, plain, root
 from workers.compute.autograd.operators.convolution import convolve
 from workers.compute.autograd.operators.windows import Window, flat, window_of
 
@@ -111,7 +111,7 @@ def _lp_pool(node: Node) -> Kernel:
 
     def run(x: Tensor) -> Tensor:
         pairs = _covering(window, tuple(x.shape[2:]), ceil=ceil)
-        return _window_sum(x.abs() ** order, window, pairs) ** (1 / order)
+        return root(_window_sum(x.abs() ** order, window, pairs), order)
 
     return run
 

@@ -73,7 +73,7 @@ def _concat(node: Node) -> Kernel:
 
 
 def _split(node: Node) -> Kernel:
-    axis, fixed, count = node.integer("axis"), node.integers("split"), node.outputs
+    axis, fixed, count = node.integer("axis"), node.integers("split"), node.declared
 
     def run(x: Tensor, given: Tensor | None = None) -> tuple[Tensor, ...]:
         sizes = axes_of(given, fixed)

@@ -21,6 +21,11 @@ def _grid_sample(node: Node) -> Kernel:
     return lambda x, grid: F.grid_sample(x, grid.to(x.dtype), mode, padding, corners)
 
 
+def _affine_grid(node: Node) -> Kernel:
+    corners = bool(node.integer("align_corners"))
+    return lambda theta, size: F.affine_grid(theta, size.tolist(), corners)
+
+
 def _sample(planes: Tensor, ys: Tensor, xs: Tensor, padding: str) -> Tensor:
     """Sample planes (rows, channels, h, w) at pixel positions (rows, a, b), bilinearly."""
     height, width = planes.shape[-2:]
@@ -215,6 +220,7 @@ def _non_max_suppression(node: Node) -> Kernel:
 
 
 RULES: dict[str, Rule] = {
+    "AffineGrid": _affine_grid,
     "Col2Im": _col2im,
     "DeformConv": _deform_conv,
     "GridSample": _grid_sample,
