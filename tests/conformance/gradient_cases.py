@@ -221,10 +221,17 @@ _SEQUENCES = (
 )
 _OPTIONAL = "(double[3] x) => (y) { y = OptionalGetElement (x) }"
 
+_MAP = """(double[3, 2] x) => (y) {
+    all = SplitToSequence <axis = 0> (x)
+    mapped = SequenceMap <body = a (double[1, 2] s) => (double[1, 2] t) { t = Sin(s) }> (all)
+    y = ConcatFromSequence <axis = 0> (mapped)
+}"""
+
 GRAPHS: dict[str, Graph] = {
     "If": Graph(_HEADER + _IF, [real(3), np.array(True)]),
     "Loop": Graph(_HEADER + _LOOP, [real(3), np.array(3)]),
     "OptionalGetElement": Graph(_HEADER.replace("17", "18") + _OPTIONAL, [real(3)]),
+    "SequenceMap": Graph(_HEADER + _MAP, [real(3, 2)]),
     "Scan": Graph(_HEADER + _SCAN, [real(2), real(3, 2)]),
     **dict.fromkeys(_SEQUENCES, Graph(_HEADER + _SEQUENCE, [real(4, 2), np.array(1)])),
 }
@@ -232,6 +239,10 @@ GRAPHS: dict[str, Graph] = {
 SCIKIT: dict[str, Case] = {
     "ArrayFeatureExtractor": Case([real(2, 3), whole(2, 0)], opset=1, domain="ai.onnx.ml"),
     "Scaler": Case([real(2, 2)], {"offset": [0.5, -1.0], "scale": [2.0, 0.5]}, opset=1, domain="ai.onnx.ml", step=0.1),
+}
+
+PREVIEW: dict[str, Case] = {
+    "FlexAttention": Case(_HEADS, opset=1, domain="ai.onnx.preview"),
 }
 
 CASES: dict[str, Case | Graph] = {
@@ -244,7 +255,6 @@ CASES: dict[str, Case | Graph] = {
     **SAMPLING,
     **TRANSFORMING,
     **GRAPHS,
-    **SCIKIT,
 }
 
 # Other ways through a rule than the one above.

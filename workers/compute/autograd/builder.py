@@ -12,18 +12,12 @@ from torch import Tensor
 from app.errors import ModelUnsupported
 from workers.compute.autograd.dtypes import from_numpy, widen
 from workers.compute.autograd.functions import default_attributes, function_body
-from workers.compute.autograd.operators import MICROSOFT_RULES, ML_RULES, RULES
-from workers.compute.autograd.operators.base import Kernel, Node, Rule, unsupported
+from workers.compute.autograd.operators import DOMAINS
+from workers.compute.autograd.operators.base import Kernel, Node, unsupported
 from workers.compute.autograd.placement import HOST_INPUTS, move
 from workers.compute.autograd.plan import ABSENT, Plan, Step, prune, run, with_releases
 
 _STANDARD = frozenset({"", "ai.onnx"})
-_TABLES: Mapping[str, Mapping[str, Rule]] = {
-    "": RULES,
-    "ai.onnx": RULES,
-    "ai.onnx.ml": ML_RULES,
-    "com.microsoft": MICROSOFT_RULES,
-}
 # Their outputs are not a function of their inputs.
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -124,8 +118,8 @@ class _Builder:
             self.lower_constant(node, scope)
             return
         function = self.model.functions.get(node.op_identifier())
-        rule = _TABLES.get(node.domain, {}).get(node.op_type) if function is None else None
         described = self.describe(node, scope)
+        rule = DOMAINS.get(described.domain, {}).get(node.op_type) if function is None else None
         if rule is None:
             self.open_function(node, described, function, scope)
             return

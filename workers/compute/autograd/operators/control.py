@@ -97,10 +97,25 @@ def _batched(once: Once, body: Body, scans: int) -> Kernel:
     return run
 
 
+def _sequence_map(node: Node) -> Kernel:
+    body: Body = node.attributes["body"]
+
+    def run(*given: Tensor | list[Tensor]) -> tuple[list[Tensor], ...]:
+        own, captured = given[: body.captures.start], given[body.captures]
+        rows = [
+            body([x[at] if isinstance(x, list) else x for x in own], captured)  # type: ignore[arg-type] # bodies capture lists as well
+            for at in range(len(own[0]))
+        ]
+        return tuple([row[at] for row in rows] for at in range(node.declared))
+
+    return run
+
+
 RULES: dict[str, Rule] = {
     "If": _if,
     "Loop": _loop,
     "OptionalGetElement": plain(lambda x: x),
     "OptionalHasElement": plain(lambda x=None: torch.tensor(x is not None)),
     "Scan": _scan,
+    "SequenceMap": _sequence_map,
 }

@@ -6,12 +6,11 @@ from types import MappingProxyType
 _WHOLE = "yields whole numbers or truth values"
 _STEPS = "is constant between its steps: the derivative is zero where there is one"
 _MADE = "makes its result from shapes, lengths or attributes"
-_HOST = "its inputs are read as plain numbers"
+_HOST = "reads its inputs as plain numbers"
 _DRAWN = "draws random numbers"
 _INTEGERS = "computes in whole numbers"
 
-# Operators of the standard domain, by name.
-FORWARD_ONLY: Mapping[str, str] = MappingProxyType(
+_STANDARD: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
             ("And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"), _WHOLE
@@ -34,3 +33,15 @@ FORWARD_ONLY: Mapping[str, str] = MappingProxyType(
         "Unique": "sorts and drops by value",
     }
 )
+_MICROSOFT: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger16", "NhwcMaxPool"), _INTEGERS),
+        **dict.fromkeys(("MatMulIntegerToFloat", "QAttention", "QEmbedLayerNormalization", "QGemm"), _INTEGERS),
+        **dict.fromkeys(("QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearConv"), _INTEGERS),
+        **dict.fromkeys(("QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid"), _INTEGERS),
+        **dict.fromkeys(("QLinearSoftmax", "QLinearWhere"), _INTEGERS),
+        **{name: _STANDARD[name] for name in ("QuantizeLinear", "Range", "Unique")},
+    }
+)
+# By domain, as in `DOMAINS`, and name.
+FORWARD_ONLY: Mapping[str, Mapping[str, str]] = MappingProxyType({"": _STANDARD, "com.microsoft": _MICROSOFT})
