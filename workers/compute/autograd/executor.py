@@ -22,12 +22,23 @@ _SETTINGS: dict[str, tuple[int, ...]] = {
     "BatchNormalization": (3, 4),
     "Clip": (1, 2),
     "DequantizeLinear": (1, 2),
+    "DynamicQuantizeLSTM": (8, 9, 10, 11),
+    "DynamicQuantizeMatMul": (2, 3),
+    "GatherBlockQuantized": (2, 3),
+    "GroupQueryAttention": (7, 8),
+    "MatMulIntegerToFloat": (2, 3, 4, 5),
+    "MatMulNBits": (2, 3),
     "OneHot": (2,),
     "Pad": (2,),
+    "QAttention": (3, 4, 6, 7),
+    "QGemm": (1, 2, 4, 5, 7, 8),
     "QuantizeLinear": (1, 2),
     "Resize": (1, 2),
+    "RotaryEmbedding": (1, 2, 3),
     "Upsample": (1,),
 }
+# Operators from bytes to bytes: all their floats are scales.
+_BYTES_ONLY = ("QLinear", "QEmbed")
 _STATISTICS = _SETTINGS["BatchNormalization"]
 # Larger numbers are stand-ins for infinity in an attention mask.
 _LARGEST_WEIGHT = 1e30
@@ -154,6 +165,10 @@ def _positions(value: ir.Value, op_type: str, positions: Collection[int]) -> boo
     return any(use.node.op_type == op_type and use.idx in positions for use in value.uses())
 
 
+def _is_setting(op_type: str, position: int) -> bool:
+    return op_type.startswith(_BYTES_ONLY) or position in _SETTINGS.get(op_type, ())
+
+
 def _largest(array: NDArray[np.generic]) -> float:
     values = array.astype(np.float32, copy=False)
     return float(max(values.max(), -values.min()))
@@ -163,7 +178,7 @@ def _weights_of(model: Model) -> tuple[str, ...]:
     """Return the initializers to train: float weights that are not settings of an operator or attention masks."""
     chosen = []
     for name, value in model.weights().items():
-        fixed = any(_positions(value, op_type, positions) for op_type, positions in _SETTINGS.items())
+        fixed = any(_is_setting(use.node.op_type, use.idx) for use in value.uses())
         if not fixed and _largest(model.read(name)) < _LARGEST_WEIGHT:
             chosen.append(name)
     return tuple(chosen)

@@ -64,6 +64,7 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 def _library_check(model: onnx.ModelProto) -> None:
     try:
-        onnx.checker.check_model(model)
+        with operators.checkable(model):
+            onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ModelMalformed("The model breaks a rule of the ONNX standard; onnx.checker names it.") from error

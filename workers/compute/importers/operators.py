@@ -1,5 +1,8 @@
 """Which operator sets and operators are admitted."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import onnx
 
 from app.errors import ModelUnsupported
@@ -14,37 +17,52 @@ CONTRIB = frozenset(
         "Attention",
         "BiasGelu",
         "DequantizeLinear",
+        "DynamicQuantizeLSTM",
         "DynamicQuantizeMatMul",
         "EmbedLayerNormalization",
+        "ExpandDims",
         "FastGelu",
         "FusedConv",
         "FusedGemm",
         "FusedMatMul",
+        "GatherBlockQuantized",
+        "GatherND",
         "Gelu",
+        "GridSample",
         "GroupQueryAttention",
-        "LayerNormalization",
+        "Inverse",
         "MatMulInteger16",
         "MatMulIntegerToFloat",
         "MatMulNBits",
         "MultiHeadAttention",
+        "NhwcMaxPool",
+        "Pad",
         "QAttention",
+        "QEmbedLayerNormalization",
         "QGemm",
         "QLinearAdd",
         "QLinearAveragePool",
         "QLinearConcat",
+        "QLinearConv",
         "QLinearGlobalAveragePool",
         "QLinearLeakyRelu",
         "QLinearMul",
         "QLinearSigmoid",
         "QLinearSoftmax",
+        "QLinearWhere",
         "QuantizeLinear",
         "QuickGelu",
+        "Range",
         "RotaryEmbedding",
-        "SimplifiedLayerNormalization",
         "SkipLayerNormalization",
         "SkipSimplifiedLayerNormalization",
+        "TransposeMatMul",
+        "Trilu",
+        "Unique",
     }
 )
+# What it writes in the standard domain, also into opsets that do not have it.
+_WRITTEN_EARLY = frozenset({"LayerNormalization", "SimplifiedLayerNormalization"})
 
 
 def check(model: onnx.ModelProto) -> None:
@@ -75,6 +93,8 @@ def _admit(node: onnx.NodeProto, versions: dict[str, int], opset: int) -> None:
         return
     if node.domain not in {*STANDARD, "ai.onnx.ml"}:
         raise ModelUnsupported(f"{_named(node)} belongs to an unknown operator domain.")
+    if _is_early(node, opset):
+        return
     domain = "" if node.domain in STANDARD else node.domain
     version = opset if not domain else versions.get(domain, 1)
     try:
@@ -83,6 +103,37 @@ def _admit(node: onnx.NodeProto, versions: dict[str, int], opset: int) -> None:
         raise ModelUnsupported(f"{_named(node)} is not an operator of opset {version}.") from error
     if schema.deprecated:
         raise ModelUnsupported(f"{_named(node)} was withdrawn before opset {version}.")
+
+
+def _is_early(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether this is ONNX Runtime's operator in an opset of the standard domain that lacks it."""
+    if node.domain not in STANDARD or node.op_type not in _WRITTEN_EARLY:
+        return False
+    known = onnx.defs.has(node.op_type)
+    return not known or onnx.defs.get_schema(node.op_type).since_version > opset
+
+
+@contextmanager
+def checkable(model: onnx.ModelProto) -> Iterator[None]:
+    """Put what ONNX Runtime wrote into the standard domain into its own while the standard's checker looks."""
+    opset = opset_of(model)
+    moved = [node for node in walk.nodes(model) if _is_early(node, opset)]
+    spelled = [node.HasField("domain") for node in moved]
+    names = [node.domain for node in moved]
+    imported = any(entry.domain == "com.microsoft" for entry in model.opset_import)
+    if moved and not imported:
+        model.opset_import.add(domain="com.microsoft", version=1)
+    for node in moved:
+        node.domain = "com.microsoft"
+    try:
+        yield
+    finally:
+        for node, name, was_spelled in zip(moved, names, spelled, strict=True):
+            node.domain = name
+            if not was_spelled:
+                node.ClearField("domain")
+        if moved and not imported:
+            del model.opset_import[-1]
 
 
 def _named(node: onnx.NodeProto) -> str:

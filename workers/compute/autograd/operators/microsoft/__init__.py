@@ -1,4 +1,4 @@
-"""The operators of `com.microsoft` that ONNX Runtime's optimiser and quantiser write, merged from one module per family.
+"""The operators of `com.microsoft` that ONNX Runtime's optimiser and quantiser write, one module per family.
 
 Hardware layouts (`com.microsoft.nchwc`) and operators without a CPU kernel in ONNX Runtime are left out: they are
 refused by name.

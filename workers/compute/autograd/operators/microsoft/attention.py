@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
 from workers.compute.autograd.operators.base import Kernel, Node, Rule
 
-_PACKED_RANK, _HEADS_RANK = 5, 4
+_HEADS_RANK = 4
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def heads_of(node: Node) -> Heads:
 
 def split_heads(x: Tensor, count: int) -> Tensor:
     """Turn (rows, length, count · size) into (rows, count, length, size)."""
-    return x.unflatten(-1, (count, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:2], count, -1).transpose(1, 2)
 
 
 def joined(x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def attend(parts: tuple[Tensor, Tensor, Tensor], heads: Heads, mask: Tensor | No
 
 def projected(x: Tensor, sizes: list[int] | None, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
     """Split queries, keys and values that lie side by side in the last axis into heads."""
-    q, k, v = x.split(sizes, -1) if sizes else x.chunk(3, -1)
+    q, k, v = torch.split(x, sizes, -1) if sizes else x.chunk(3, -1)
     return split_heads(q, heads.count), split_heads(k, heads.count), split_heads(v, heads.count)
 
 
@@ -92,36 +92,19 @@ def with_past(past: Tensor | None, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
 
 
 def _attention(node: Node) -> Kernel:
-    heads, sizes = heads_of(node), node.integers("qkv_hidden_sizes")
+    heads, sizes, keeps = heads_of(node), node.integers("qkv_hidden_sizes"), node.outputs > 1
     if node.has(6):
         raise node.refuse("a past of shared buffers")
 
-    def run(x: Tensor, weight: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor]:
+    def run(x: Tensor, weight: Tensor, *rest: Tensor | None) -> tuple[Tensor, ...]:
         bias, mask, past, added = (*rest, None, None, None, None)[:4]
         flat = F.linear(x, weight.t(), bias)
         q, k, v = projected(flat, sizes, heads)
         k, v = with_past(past, k, v)
-        return attend((q, k, v), heads, mask, added), torch.stack([k, v])
+        attended = attend((q, k, v), heads, mask, added)
+        return (attended, torch.stack([k, v])) if keeps else (attended,)
 
     return run
-
-
-def _heads_from(
-    q: Tensor, k: Tensor | None, v: Tensor | None, bias: Tensor | None, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values as heads, from separate, packed or already split inputs, biased."""
-    if q.dim() == _PACKED_RANK:  # (rows, length, count, 3, size)
-        whole = q if bias is None else q + bias.reshape(3, count, -1).transpose(0, 1)
-        first, second, third = whole.permute(3, 0, 2, 1, 4).unbind(0)
-        return first, second, third
-    wide = q.shape[-1]
-    biases = (None, None, None) if bias is None else (bias[:wide], bias[wide : 2 * wide], bias[2 * wide :])
-    if k is not None and k.dim() == _PACKED_RANK:  # (rows, length, count, 2, size)
-        keys, values = k.permute(3, 0, 2, 1, 4).unbind(0)
-        return _biased_heads(q, biases[0], count), keys, values
-    assert k is not None  # noqa: S101 - ONNX Runtime requires both
-    assert v is not None  # noqa: S101
-    return tuple(_biased_heads(x, part, count) for x, part in zip((q, k, v), biases, strict=True))  # type: ignore[return-value] # three by the zip
 
 
 def _biased_heads(x: Tensor, bias: Tensor | None, count: int) -> Tensor:
@@ -132,12 +115,16 @@ def _biased_heads(x: Tensor, bias: Tensor | None, count: int) -> Tensor:
 
 def _multi_head(node: Node) -> Kernel:
     heads = heads_of(node)
+    if not node.has(1) or not node.has(2):
+        raise node.refuse("queries, keys and values packed into one tensor")
     if node.has(8) or node.has(9) or node.outputs > 3:  # noqa: PLR2004 - output and the present
         raise node.refuse("a past of shared buffers, or its scores as an output")
 
-    def run(q: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        k, v, bias, mask, added, past_k, past_v = (*rest, *[None] * 7)[:7]
-        first, keys, values = _heads_from(q, k, v, bias, heads.count)
+    def run(q: Tensor, k: Tensor, v: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        bias, mask, added, past_k, past_v = (*rest, *[None] * 5)[:5]
+        wide = q.shape[-1]
+        biases = (None, None, None) if bias is None else (bias[:wide], bias[wide : 2 * wide], bias[2 * wide :])
+        first, keys, values = (_biased_heads(x, part, heads.count) for x, part in zip((q, k, v), biases, strict=True))
         if past_k is not None and past_v is not None:
             keys, values = torch.cat([past_k, keys], 2), torch.cat([past_v, values], 2)
         return attend((first, keys, values), heads, mask, added), keys, values

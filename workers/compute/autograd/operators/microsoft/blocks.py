@@ -90,7 +90,7 @@ def _picked(part: Tensor | None, axis: int, chosen: Tensor) -> Tensor | None:
     if part is None:
         return None
     found = part.index_select(axis, chosen.reshape(-1))
-    return found.unflatten(axis, chosen.shape) if chosen.dim() != 1 else found
+    return found.reshape(*found.shape[:axis], *chosen.shape, *found.shape[axis + 1 :])
 
 
 def _spread(factor: Tensor, block: int, axis: int, like: Tensor) -> Tensor:

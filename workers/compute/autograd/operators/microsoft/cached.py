@@ -21,7 +21,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool) -> Tensor:
     """
     half = cos.shape[-1]
     turned, kept = x[..., : 2 * half], x[..., 2 * half :]
-    real, imaginary = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.split(half, -1)
+    real, imaginary = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
     first, second = real * cos - imaginary * sin, imaginary * cos + real * sin
     together = torch.stack([first, second], -1).flatten(-2) if interleaved else torch.cat([first, second], -1)
     return torch.cat([together, kept], -1)
@@ -72,13 +72,20 @@ def _grouped(node: Node) -> Kernel:
     if unusual or any(node.has(at) for at in _EXTRAS):
         raise node.refuse(", ".join(unusual) or "attention sinks, a quantized cache or norms of heads")
 
-    def run(query: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        key, value, past_k, past_v, ends, total, cos, sin, positions, bias = (*rest, *[None] * 10)[:10]
-        assert ends is not None  # noqa: S101 - required by the operator
-        assert total is not None  # noqa: S101
+    def run(  # noqa: PLR0913, PLR0917 - the operator's own inputs
+        query: Tensor,
+        key: Tensor | None,
+        value: Tensor | None,
+        past_k: Tensor | None,
+        past_v: Tensor | None,
+        ends: Tensor,
+        total: Tensor,
+        *rest: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        cos, sin, positions, bias = (*rest, None, None, None, None)[:4]
         if key is None or value is None:
             size = query.shape[-1] // (count + 2 * groups)
-            query, key, value = query.split([count * size, groups * size, groups * size], -1)
+            query, key, value = torch.split(query, [count * size, groups * size, groups * size], -1)
         q, k, v = split_heads(query, count), split_heads(key, groups), split_heads(value, groups)
         length, whole = q.shape[2], int(scalar(total))
         ends = ends.reshape(-1).long()

@@ -12,16 +12,12 @@ _DYNAMIC = quantization.RULES["DynamicQuantizeLinear"](Node(op_type="DynamicQuan
 _PRODUCT = quantization.RULES["MatMulInteger"](Node(op_type="MatMulInteger", opset=10))
 
 
-def to_float(  # noqa: PLR0913 - the operator's own inputs
-    a: Tensor,
-    b: Tensor,
-    a_scale: Tensor,
-    b_scale: Tensor,
-    a_zero: Tensor | None = None,
-    b_zero: Tensor | None = None,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """Multiply integers and scale the product; a vector of right scales belongs to the columns."""
+def to_float(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, *rest: Tensor | None) -> Tensor:
+    """Multiply integers and scale the product; `rest` are both zero points and a bias.
+
+    A vector of right scales or zero points belongs to the columns.
+    """
+    a_zero, b_zero, bias = (*rest, None, None, None)[:3]
     product: Tensor = _PRODUCT(a, b, a_zero, _columns(b_zero, b)).to(a_scale.dtype)
     product = product * (a_scale * _columns(b_scale, b))
     return product if bias is None else product + bias
@@ -47,12 +43,17 @@ def dynamic_matmul(
 def _gemm(node: Node) -> Kernel:
     alpha, flip_a, flip_b = node.number("alpha", 1.0), node.integer("transA"), node.integer("transB")
 
-    def run(*inputs: Tensor | None) -> Tensor:
-        a, a_scale, a_zero, b, b_scale, b_zero, c, y_scale, y_zero = (*inputs, None, None, None)[:9]
-        assert a is not None  # noqa: S101 - required by the operator, as are those below
-        assert b is not None  # noqa: S101
-        assert a_scale is not None  # noqa: S101
-        assert b_scale is not None  # noqa: S101
+    def run(  # noqa: PLR0913, PLR0917 - the operator's own inputs
+        a: Tensor,
+        a_scale: Tensor,
+        a_zero: Tensor,
+        b: Tensor,
+        b_scale: Tensor,
+        b_zero: Tensor,
+        c: Tensor | None = None,
+        y_scale: Tensor | None = None,
+        y_zero: Tensor | None = None,
+    ) -> Tensor:
         a, b = a.T if flip_a else a, b.T if flip_b else b
         total = _PRODUCT(a, b, a_zero, _columns(b_zero, b))
         total = total if c is None else total + c
@@ -77,10 +78,17 @@ def _max_pool(node: Node) -> Kernel:
 def _attention(node: Node) -> Kernel:
     heads = heads_of(node)
 
-    def run(x: Tensor, weight: Tensor, bias: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor]:
-        x_scale, w_scale, mask, x_zero, w_zero, past = (*rest, *[None] * 4)[:6]
-        assert x_scale is not None  # noqa: S101 - required by the operator
-        assert w_scale is not None  # noqa: S101
+    def run(  # noqa: PLR0913, PLR0917 - the operator's own inputs
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        x_scale: Tensor,
+        w_scale: Tensor,
+        mask: Tensor | None = None,
+        x_zero: Tensor | None = None,
+        w_zero: Tensor | None = None,
+        past: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         flat = to_float(x, weight, x_scale.reshape(()), w_scale, x_zero, w_zero, bias)
         q, k, v = projected(flat, None, heads)
         k, v = with_past(past, k, v)

@@ -16,7 +16,7 @@ def dequantized(x: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     return (wide if zero is None else wide - zero.to(torch.float32).reshape(())) * scale.reshape(())
 
 
-def quantized(value: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
+def quantized(value: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     """Round to the grid of `scale` and `zero` (absent: 0 in uint8), half to even, and saturate."""
     kind = torch.uint8 if zero is None else zero.dtype
     limits = torch.iinfo(kind)
@@ -39,15 +39,10 @@ def _unary(make: Callable[[Node], TensorKernel]) -> Rule:
 
 
 def _binary(function: TensorKernel) -> Rule:
-    def run(*inputs: Tensor | None) -> Tensor:
-        a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (*inputs, None)[:8]
-        assert a is not None  # noqa: S101 - required by the operator, as are those below
-        assert b is not None  # noqa: S101
-        assert a_scale is not None  # noqa: S101
-        assert b_scale is not None  # noqa: S101
-        assert y_scale is not None  # noqa: S101
-        value = function(dequantized(a, a_scale, a_zero), dequantized(b, b_scale, b_zero))
-        return quantized(value, y_scale, y_zero)
+    """Return the rule of an operator of two quantized inputs, each with scale and zero point, then the output's."""
+
+    def run(*inputs: Tensor) -> Tensor:
+        return quantized(function(dequantized(*inputs[:3]), dequantized(*inputs[3:6])), *inputs[6:8])
 
     return plain(run)
 

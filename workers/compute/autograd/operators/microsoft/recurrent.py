@@ -19,7 +19,7 @@ class _Weight:
 
     values: Tensor
     scale: Tensor
-    zero: Tensor | None
+    zero: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         return dynamic_matmul(x, self.values, self.scale, self.zero)
@@ -34,15 +34,14 @@ def _lstm(node: Node) -> Kernel:
     directed = node.text("direction", "forward")
 
     def run(x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        bias, _, hidden, cell, _, w_scale, w_zero, r_scale, r_zero = rest
-        assert w_scale is not None  # noqa: S101 - required by the operator
-        assert r_scale is not None  # noqa: S101
+        bias, _, hidden, cell, _, *scales = rest
+        w_scale, w_zero, r_scale, r_zero = (part for part in scales if part is not None)
         outputs, ends, size = [], [], r.shape[1]
         for at in range(len(w)):
             backward = directed == "reverse" or at == 1
             start = tuple(x.new_zeros(x.shape[1], size) if part is None else part[at] for part in (hidden, cell))
-            into = _Weight(w[at], w_scale[at], None if w_zero is None else w_zero[at])
-            within = _Weight(r[at], r_scale[at], None if r_zero is None else r_zero[at])
+            into = _Weight(w[at], w_scale[at], w_zero[at])
+            within = _Weight(r[at], r_scale[at], r_zero[at])
             gates = into(x.flip(0) if backward else x)
             gates = gates if bias is None else gates + bias[at].reshape(2, -1).sum(0)
             y, end = _unroll(gates, within, (start[0], start[1]))
