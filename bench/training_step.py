@@ -1,12 +1,13 @@
 """Training step of our executor against the same network written by hand in PyTorch, interleaved in one run.
 
-    python -m bench.training_step [--steps 20] [--threads 2]
+    python -m bench.training_step [--steps 30] [--threads 2]
 
-Prints the median step times, their ratio with its quartiles, and the CPU flags that decide speed.
+First checks that both compute the same loss and gradients, then prints the median step times and the median ratio
+with its 95 % interval, and the CPU flags that decide speed.
 """
 
 import argparse
-import statistics
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,81 +17,50 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
+from bench.by_hand import HandCnn, HandEncoder
+from examples.networks import residual_cnn
+from examples.originals import BLOCKS, WIDTHS
 from tests.workers.autograd import graphs
 from workers.compute.autograd.executor import Executor
+from workers.compute.intervals import ratio_of_medians
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-SIZES = graphs.Encoder(layers=6, width=384, heads=12, vocabulary=8000, positions=128, classes=2)
+# The MiniLM classifier: 6 layers, width 384, BERT's vocabulary; 32 rows of 64 tokens.
+SIZES = graphs.Encoder(layers=6, width=384, heads=12, vocabulary=30522, positions=512, classes=2)
+ROWS, TOKENS = 32, 64
+# The CNN of the Fashion-MNIST example: 64 pictures of 28×28.
+PICTURES, SIDE, CLASSES = 64, 28, 10
+# Largest difference of a gradient, as a share of the largest entry of its tensor: float32 sums in another order.
+_CLOSE = 1e-3
+
+Inputs = Mapping[str, Tensor]
 
 
-class Block(nn.Module):
-    """One encoder layer, post-norm."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        """Make the four projections, the two dense layers and the two norms."""
-        super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Attend, then transform."""
-        rows, length, width = x.shape
-        q, k, v = (part(x).view(rows, length, self.heads, -1).transpose(1, 2) for part in (self.q, self.k, self.v))
-        attended = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).reshape(rows, length, width)
-        x = self.norm1(self.o(attended) + x)
-        y: Tensor = self.norm2(self.down(F.gelu(self.up(x))) + x)
-        return y
-
-
-class HandEncoder(nn.Module):
-    """The network of `graphs.encoder`."""
-
-    def __init__(self, sizes: graphs.Encoder) -> None:
-        """Make embeddings, blocks and head."""
-        super().__init__()
-        self.words = nn.Embedding(sizes.vocabulary, sizes.width)
-        self.places = nn.Embedding(sizes.positions, sizes.width)
-        self.norm = nn.LayerNorm(sizes.width)
-        self.blocks = nn.ModuleList(Block(sizes.width, sizes.heads) for _ in range(sizes.layers))
-        self.pool, self.head = nn.Linear(sizes.width, sizes.width), nn.Linear(sizes.width, sizes.classes)
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits."""
-        ids = inputs["input_ids"]
-        x = self.norm(self.words(ids) + self.places(torch.arange(ids.shape[1])))
-        lowest = torch.finfo(torch.float32).min
-        mask = (1 - inputs["attention_mask"][:, None, None, :].float()) * lowest
-        for block in self.blocks:
-            x = block(x, mask)
-        logits: Tensor = self.head(torch.tanh(self.pool(x[:, 0])))
-        return logits
-
-
-class HandCnn(nn.Module):
-    """The network of `graphs.cnn`, up to its logits."""
-
-    def __init__(self, channels: int, classes: int) -> None:
-        """Make two convolutions with batch norm and the head."""
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(1, channels, 3, padding=1), nn.BatchNorm2d(channels)
-        self.conv2, self.norm2 = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
-        self.conv1.bias = self.conv2.bias = None
-        self.head = nn.Linear(channels, classes)
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits."""
-        x = F.max_pool2d(F.relu(self.norm1(self.conv1(inputs["image"]))), 2)
-        x = F.avg_pool2d(F.relu(self.norm2(self.conv2(x)) + x), 2)
-        logits: Tensor = self.head(x.mean((2, 3)))
-        return logits
+def agree(executor: Executor, hand: HandEncoder | HandCnn, inputs: Inputs, labels: Tensor) -> None:
+    """Give both the same weights and check that loss and every gradient are the same."""
+    with torch.no_grad():
+        for name, parameter, flipped in hand.named():
+            weight = executor.trained[name]()
+            parameter.copy_(weight.t() if flipped else weight)
+    losses = [F.cross_entropy(executor(inputs)["logits"], labels), F.cross_entropy(hand(inputs), labels)]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
+    for loss in losses:
+        torch.autograd.backward(loss)
+    names = set()
+    for name, parameter, flipped in hand.named():
+        mine, theirs = next(executor.trained[name].parameters()).grad, parameter.grad
+        assert mine is not None, f"{name} got no gradient"  # noqa: S101 - a bench's check
+        assert theirs is not None  # noqa: S101
+        torch.testing.assert_close(
+            mine.t() if flipped else mine, theirs, rtol=1e-3, atol=_CLOSE * float(theirs.abs().max()) + 1e-7
+        )
+        names.add(name)
+    assert names == set(executor.trained), "the networks differ"  # noqa: S101 - a bench's check
 
 
 def stepper(module: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> Callable[[], float]:
     """Return a function that takes one AdamW step and returns its seconds."""
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
-    module.train()
 
     def step() -> float:
         begin = time.perf_counter()
@@ -102,43 +72,53 @@ def stepper(module: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> 
     return step
 
 
-def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], steps: int) -> float:
-    """Run both in turns; print and return the median ratio ours / theirs."""
+def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], steps: int) -> None:
+    """Run both in turns, each first in half of them; print the times and their ratio."""
     for _ in range(3):
         ours(), theirs()
-    pairs = [(ours(), theirs()) if at % 2 else tuple(reversed((theirs(), ours()))) for at in range(steps)]
-    ratios = sorted(mine / hand for mine, hand in pairs)
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    mine, hand = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
-    print(f"{name:8} ours {mine:8.2f} ms   by hand {hand:8.2f} ms   ratio {middle:.3f} ({low:.3f} to {high:.3f})")
-    return middle
+    turns = [(ours(), theirs()) if at % 2 else tuple(reversed((theirs(), ours()))) for at in range(steps)]
+    mine, hand = (np.array(column)[:, None] for column in zip(*turns, strict=True))
+    ratio = ratio_of_medians(mine, hand, seed=0)
+    times = f"ours {np.median(mine) * 1e3:8.2f} ms   by hand {np.median(hand) * 1e3:8.2f} ms"
+    print(f"{name:8} {times}   ratio {ratio.value:.3f} (95 % {ratio.low:.3f} to {ratio.high:.3f}, {steps} turns)")
+
+
+def encoder_case(rng: np.random.Generator) -> tuple[Executor, HandEncoder, Inputs, Tensor]:
+    """Return the MiniLM classifier both ways, with a batch."""
+    lengths = rng.integers(TOKENS // 2, TOKENS + 1, (ROWS, 1))
+    inputs = {
+        "input_ids": torch.from_numpy(rng.integers(0, SIZES.vocabulary, (ROWS, TOKENS))),
+        "attention_mask": torch.from_numpy((np.arange(TOKENS) < lengths).astype(np.int64)),
+    }
+    labels = torch.from_numpy(rng.integers(0, SIZES.classes, ROWS))
+    return Executor(graphs.model(graphs.encoder(13, SIZES))), HandEncoder(SIZES), inputs, labels
+
+
+def cnn_case(rng: np.random.Generator) -> tuple[Executor, HandCnn, Inputs, Tensor]:
+    """Return the Fashion-MNIST CNN both ways, with a batch."""
+    image = torch.from_numpy(rng.normal(size=(PICTURES, 1, SIDE, SIDE)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(0, CLASSES, PICTURES))
+    executor = Executor(graphs.model(residual_cnn(WIDTHS, BLOCKS, SIDE, CLASSES)))
+    return executor, HandCnn(WIDTHS, BLOCKS, CLASSES), {"image": image}, labels
 
 
 def main() -> None:
     """Compare both networks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     print("threads", chosen.threads, "flags", " ".join(flag for flag in FLAGS if flag in cpu.split()))
-    rng = np.random.default_rng(0)
-
-    text = {
-        "input_ids": torch.from_numpy(rng.integers(0, SIZES.vocabulary, (16, 64))),
-        "attention_mask": torch.from_numpy((np.arange(64) < rng.integers(30, 65, (16, 1))).astype(np.int64)),
-    }
-    executor, hand = Executor(graphs.model(graphs.encoder(13, SIZES))), HandEncoder(SIZES)
-    labels = torch.from_numpy(rng.integers(0, 2, 16))
-    ours = stepper(executor, lambda: executor(text)["logits"], labels)
-    compare("encoder", ours, stepper(hand, lambda: hand(text), labels), chosen.steps)
-
-    image = {"image": torch.from_numpy(rng.normal(size=(64, 1, 16, 16)).astype(np.float32))}
-    network, by_hand = Executor(graphs.model(graphs.cnn(13, channels=32))), HandCnn(32, 4)
-    classes = torch.from_numpy(rng.integers(0, 4, 64))
-    ours = stepper(network, lambda: network(image, ("logits",))["logits"], classes)
-    compare("cnn", ours, stepper(by_hand, lambda: by_hand(image), classes), chosen.steps * 5)
+    print(f"torch {torch.__version__}   load {os.getloadavg()[0]:.2f}")
+    for name, make in (("encoder", encoder_case), ("cnn", cnn_case)):
+        executor, hand, inputs, labels = make(np.random.default_rng(0))
+        executor.train(), hand.train()
+        agree(executor, hand, inputs, labels)
+        ours = stepper(executor, lambda: executor(inputs)["logits"], labels)  # noqa: B023 - used in this turn alone
+        theirs = stepper(hand, lambda: hand(inputs), labels)  # noqa: B023
+        compare(name, ours, theirs, chosen.steps)
 
 
 if __name__ == "__main__":
