@@ -15,13 +15,9 @@ from workers.compute.autograd.functions import default_attributes, function_body
 from workers.compute.autograd.operators import DOMAINS
 from workers.compute.autograd.operators.base import Kernel, Node, unsupported
 from workers.compute.autograd.placement import HOST_INPUTS, move
-from workers.compute.autograd.plan import ABSENT, Plan, Step, prune, run, with_releases
+from workers.compute.autograd.plan import ABSENT, Plan, Step, is_random, prune, run, with_releases
 
 _STANDARD = frozenset({"", "ai.onnx"})
-# Their outputs are not a function of their inputs.
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
 _HOST = torch.device("cpu")
 _NESTED = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
@@ -140,7 +136,7 @@ class _Builder:
 
     def append(self, step: Step) -> None:
         """Add a step, or fold it when all that it reads is constant."""
-        foldable = step.node.op_type not in _RANDOM and not self.is_stateful(step)
+        foldable = not is_random(step) and not self.is_stateful(step)
         if foldable and all(slot == ABSENT or self.template[slot] is not None for slot in step.inputs):
             self.fold(step)
             return
@@ -316,4 +312,5 @@ def build(model: ir.Model, target: Target, capture: Collection[str] = ()) -> Pla
     read = wanted.union(*(step.inputs for step in steps))
     template = tuple(tensor if slot in read else None for slot, tensor in enumerate(builder.template))
     weights = {name: names[name] for name in target.weights}
-    return Plan(with_releases(steps, wanted), template, inputs, weights, names, outputs)
+    given = (*inputs.values(), *weights.values())
+    return Plan(with_releases(steps, wanted, given), template, inputs, weights, names, outputs)

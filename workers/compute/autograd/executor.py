@@ -1,6 +1,9 @@
 """An ONNX graph as a PyTorch module: what is trained is the graph that is shipped. Knows no losses and no data."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from app.errors import DatasetMismatch
 from workers.compute.autograd.builder import Target, build
+from workers.compute.autograd.checkpointing import Segment, counted, run_segments, segments_of
 from workers.compute.autograd.dtypes import TORCH_TYPES, from_numpy, to_numpy, widen
 from workers.compute.autograd.fusions import FUSIONS
 from workers.compute.autograd.parametrization import Parametrization, parametrize, stored
@@ -40,6 +44,10 @@ _SETTINGS: dict[str, tuple[int, ...]] = {
 # Operators from bytes to bytes: all their floats are scales.
 _BYTES_ONLY = ("QLinear", "QEmbed")
 _STATISTICS = _SETTINGS["BatchNormalization"]
+# Of the memory that a device has free, the share that activations may take: the rest is for the kernels' own needs.
+_SHARE = 0.8
+# A gradient and AdamW's two moments come on top of each weight.
+_PER_WEIGHT = 3
 # Larger numbers are stand-ins for infinity in an attention mask.
 _LARGEST_WEIGHT = 1e30
 
@@ -48,7 +56,9 @@ class Executor(nn.Module):
     """Runs a model's graph under autograd.
 
     Weights are trained through their constraints. `dtype` is the type that narrower floating types are computed in;
-    inputs and wider types stay as they are. Raises ModelUnsupported for an operator without a rule.
+    inputs and wider types stay as they are. A forward pass that would keep more than `activation_bytes` for its
+    gradient keeps a few activations and computes the others again (None: more than is free on CUDA, any on the CPU).
+    Raises ModelUnsupported for an operator without a rule.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Executor(nn.Module):
         device: str = "cpu",
         trainable: bool = True,
         dtype: torch.dtype = torch.float32,
+        activation_bytes: int | None = None,
     ) -> None:
         """Resolve every operator and copy the weights; the model is not changed until `write_back`."""
         super().__init__()
@@ -68,6 +79,11 @@ class Executor(nn.Module):
         self.revision = 0
         # Whether batch normalization in training goes by the running statistics, and leaves them as they are.
         self.fixed_statistics = False
+        self.activation_bytes = activation_bytes
+        # Whether activations are computed again, and the most input numbers that are known to fit without.
+        self.recomputes = False
+        self._fitting = 0
+        self._learning = False
         self.trained: dict[str, Parametrization] = {}
         self._places = nn.ModuleList()
         self._statistics = _statistics_of(model)
@@ -80,6 +96,7 @@ class Executor(nn.Module):
             value.name: TORCH_TYPES[value.dtype] for value in model.graph.inputs if value.dtype in TORCH_TYPES
         }
         self._plans: dict[frozenset[str], Plan] = {}
+        self._segments: dict[frozenset[str], tuple[Segment, ...]] = {}
         self._plan(frozenset())
 
     def _tensor(self, name: str) -> Tensor:
@@ -96,7 +113,7 @@ class Executor(nn.Module):
         return self._plans[capture]
 
     def _learns_statistics(self) -> bool:
-        return self.training and not self.fixed_statistics
+        return self._learning
 
     @property
     def statistics(self) -> tuple[Tensor, ...]:
@@ -113,7 +130,34 @@ class Executor(nn.Module):
 
         Raises DatasetMismatch for a missing input, RuntimeRefused for inputs that do not fit a node.
         """
-        plan = self._plan(frozenset(capture))
+        kept, self._learning = frozenset(capture), self.training and not self.fixed_statistics
+        plan = self._plan(kept)
+        values = self._run(inputs, kept)
+        found = {name: values[plan.names[name]] for name in (*plan.outputs, *capture)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _run(self, inputs: Mapping[str, Tensor], capture: frozenset[str]) -> Sequence[Tensor | None]:
+        """Run the plan, with all activations if they fit; return the values of its slots."""
+        plan, values = self._plan(capture), self._filled(inputs, capture)
+        limited = self.activation_bytes is not None or self.device.type == "cuda"
+        size = sum(tensor.numel() for tensor in inputs.values())
+        if not (limited and torch.is_grad_enabled() and self.trained):
+            run(plan.steps, values)
+        elif self.recomputes:
+            again = partial(self._in_mode, learning=self._learning)
+            run_segments(plan, self._segmented(capture), values, again)
+        elif size <= self._fitting:
+            run(plan.steps, values)
+        elif self._fits(plan, values):
+            self._fitting = size
+        else:
+            self.recomputes = True
+            return self._run(inputs, capture)
+        return values
+
+    def _filled(self, inputs: Mapping[str, Tensor], capture: frozenset[str]) -> list[Tensor | None]:
+        """Return the slots' values before the first step."""
+        plan = self._plan(capture)
         values = list(plan.template)
         for name, slot in plan.inputs.items():
             if name not in inputs:
@@ -121,9 +165,51 @@ class Executor(nn.Module):
             values[slot] = self._received(name, inputs[name])
         for name, slot in plan.weights.items():
             values[slot] = self.trained[name]()
-        run(plan.steps, values)
-        found = {name: values[plan.names[name]] for name in (*plan.outputs, *capture)}
-        return {name: value for name, value in found.items() if value is not None}
+        return values
+
+    def _segmented(self, capture: frozenset[str]) -> tuple[Segment, ...]:
+        if capture not in self._segments:
+            plan = self._plan(capture)
+            states = {id(statistic) for statistic in self.statistics}
+            statistics = [slot for slot, tensor in enumerate(plan.template) if id(tensor) in states]
+            wanted = [plan.names[name] for name in (*plan.outputs, *capture)]
+            self._segments[capture] = segments_of(plan, wanted, statistics)
+        return self._segments[capture]
+
+    @contextmanager
+    def _in_mode(self, *, learning: bool) -> Iterator[None]:
+        """Let batches count or not as they did when a pass began, whatever the mode is by now."""
+        current, self._learning = self._learning, learning
+        try:
+            yield
+        finally:
+            self._learning = current
+
+    def _limit(self) -> float:
+        """Return the bytes that activations may take."""
+        if self.activation_bytes is not None:
+            return self.activation_bytes
+        held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = torch.cuda.mem_get_info(self.device)[0] + held
+        weights = sum(weight.nbytes for weight in self.parameters() if weight.grad is None)
+        return _SHARE * (free - _PER_WEIGHT * weights)
+
+    def _fits(self, plan: Plan, values: list[Tensor | None]) -> bool:
+        """Run the plan and measure what it keeps; if that is too much, leave the statistics as they were."""
+        limit, before = self._limit(), [statistic.clone() for statistic in self.statistics]
+        known = [tensor for tensor in (*values, *self.parameters()) if isinstance(tensor, Tensor)]
+        try:
+            with counted(known) as kept:
+                run(plan.steps, values)
+            size: float = kept.size
+        except torch.OutOfMemoryError:
+            size = math.inf
+        if size <= limit:
+            return True
+        with torch.no_grad():
+            for statistic, value in zip(self.statistics, before, strict=True):
+                statistic.copy_(value)
+        return False
 
     def _received(self, name: str, tensor: Tensor) -> Tensor:
         """Return an input on the device, in the type that the graph declares (widened to what is computed in)."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from app.errors import RuntimeRefused
@@ -10,6 +11,10 @@ from workers.compute.autograd.operators.base import Kernel, Node
 
 # Slot 0 is every absent optional input; it always holds None.
 ABSENT = 0
+# Their outputs are not a function of their inputs.
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,18 @@ def prune(steps: Sequence[Step], wanted: Collection[int]) -> list[Step]:
     return kept[::-1]
 
 
-def with_releases(steps: Sequence[Step], wanted: Collection[int]) -> tuple[Step, ...]:
-    """Return the steps, each freeing the computed slots that nobody reads after it."""
-    computed = {slot for step in steps for slot in step.outputs}
+def is_random(step: Step) -> bool:
+    """Whether a step draws random numbers, itself or in the body of a loop or a branch."""
+    bodies = [getattr(value, "steps", ()) for value in step.node.attributes.values()]
+    return step.node.op_type in _RANDOM or any(is_random(inner) for body in bodies for inner in body)
+
+
+def with_releases(steps: Sequence[Step], wanted: Collection[int], given: Collection[int] = ()) -> tuple[Step, ...]:
+    """Return the steps, each freeing the slots that nobody reads after it: those computed, and those `given` to a run.
+
+    What a run is given may exist for that run alone: an input in another type, a weight with its mask applied.
+    """
+    computed = {slot for step in steps for slot in step.outputs}.union(given)
     seen, finished = set(wanted), []
     for step in reversed(steps):
         touched = dict.fromkeys((*step.inputs, *step.outputs))
@@ -60,7 +74,7 @@ def with_releases(steps: Sequence[Step], wanted: Collection[int]) -> tuple[Step,
 def run(steps: Sequence[Step], values: list[Tensor | None]) -> None:
     """Run the steps in place over `values`.
 
-    Raises RuntimeRefused naming the node that the inputs do not fit.
+    Raises RuntimeRefused naming the node that the inputs do not fit, torch.OutOfMemoryError where a device is full.
     """
     step = None
     try:
@@ -71,8 +85,12 @@ def run(steps: Sequence[Step], values: list[Tensor | None]) -> None:
                     values[slot] = value
             else:
                 values[step.outputs[0]] = result
+            # The last result must not outlive its slot either.
+            del result
             for slot in step.release:
                 values[slot] = None
+    except torch.OutOfMemoryError:  # a RuntimeError, but not for want of fitting inputs
+        raise
     except (RuntimeError, IndexError, ValueError, TypeError) as fault:
         raise _refusal(step) from fault
 
