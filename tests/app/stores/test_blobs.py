@@ -194,7 +194,7 @@ async def test_flipped_bytes_are_never_handed_out_as_whole(tmp_path: Path) -> No
     blobs = Blobs.open(f"file://{tmp_path}/blobs")
     await blobs.put_stream(stream(CONTENT))
     path = tmp_path / "blobs" / address(DIGEST)
-    path.write_bytes(b"x" + CONTENT[1:])
+    path.write_bytes(bytes([CONTENT[0] ^ 1]) + CONTENT[1:])
     with pytest.raises(ArtifactCorrupt):
         blobs.fetch(DIGEST, tmp_path / "out")
     assert not (tmp_path / "out").exists()
