@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # has no stubs
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from app.errors import LimitReached
+from workers.compute.graph import external
 from workers.compute.graph.axes import plain
 from workers.compute.graph.constraints import Constraint
 
@@ -72,8 +74,12 @@ class Model:
 
 
 def load(path: Path) -> Model:
-    """Read an ONNX file that has passed `importers`; constants held in nodes become initializers."""
+    """Read an ONNX file that has passed `importers`; constants held in nodes become initializers.
+
+    Weights in files beside it are mapped, not read: they must stay as they are while the model is in use.
+    """
     loaded = onnx_ir.load(path)
+    external.map_tensors(loaded.graph, path.parent)
     common.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=0)(loaded)
     common.RemoveInitializersFromInputsPass()(loaded)
     for value in (*loaded.graph.inputs, *loaded.graph.outputs):
@@ -89,11 +95,27 @@ def _name_axes(value: onnx_ir.Value) -> None:
 
 
 def save(model: Model, path: Path) -> None:
-    """Write one self-contained ONNX file: nodes in topological order, no metadata, same model, same bytes.
+    """Write an ONNX file: nodes in topological order, no metadata, same model, same bytes.
 
-    Raises LimitReached for 2 GiB and more, which protobuf cannot hold in one file.
+    From 2 GiB on, which protobuf cannot hold in one message, the weights go to a second file, `<name>.data` beside the
+    first. Raises LimitReached when the rest alone takes 2 GiB.
     """
     model.graph.sort()
+    tidy = _tidied(model)
+    beside = external.beside(path)
+    if _weight_bytes(tidy.graph) < MAX_FILE_BYTES and (content := _serialized(tidy)) is not None:
+        path.write_bytes(content)
+        beside.unlink(missing_ok=True)
+        return
+    external.move_out(tidy.graph, beside)
+    content = _serialized(tidy)
+    if content is None:
+        beside.unlink()
+        raise LimitReached("The graph takes 2 GiB without its weights, which one ONNX file cannot hold.")
+    path.write_bytes(content)
+
+
+def _tidied(model: Model) -> onnx_ir.Model:
     tidy = model.clone().ir
     common.ClearMetadataAndDocStringPass()(tidy)
     common.RemoveUnusedOpsetsPass()(tidy)
@@ -103,13 +125,17 @@ def save(model: Model, path: Path) -> None:
     tidy.metadata_props.clear()
     tidy.producer_name, tidy.producer_version, tidy.domain, tidy.model_version = PRODUCER, None, None, None
     tidy.ir_version = max(tidy.ir_version, _INITIALIZERS_ALONE)
-    weights = sum(
-        value.const_value.nbytes for value in tidy.graph.initializers.values() if value.const_value is not None
-    )
-    if weights < MAX_FILE_BYTES:
-        proto = onnx_ir.serde.serialize_model(tidy)
-        if proto.ByteSize() < MAX_FILE_BYTES:
-            path.write_bytes(proto.SerializeToString(deterministic=True))
-            return
-    msg = f"the model's weights take {weights:,} bytes; one ONNX file holds less than 2 GiB; compress more, or split it"
-    raise LimitReached(msg)
+    return tidy
+
+
+def _weight_bytes(graph: onnx_ir.Graph) -> int:
+    return sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
+
+
+def _serialized(tidy: onnx_ir.Model) -> bytes | None:
+    """Return the file's bytes, or None if they are more than protobuf can hold."""
+    try:
+        content: bytes = onnx_ir.serde.serialize_model(tidy).SerializeToString(deterministic=True)
+    except EncodeError:
+        return None
+    return content if len(content) < MAX_FILE_BYTES else None
