@@ -4,6 +4,7 @@ A tensor has at most one constraint; a technique that adds to one replaces it by
 codebook are a cluster fixed at zero). Training goes through it (`autograd.parametrization`), the runner checks it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -109,3 +110,13 @@ def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.boo
             zero = int(np.argmin(np.abs(constraint.centroids(value))))
     indices = np.where(kept, constraint.indices, np.uint8(zero)).astype(np.uint8)
     return Codebook(indices, clusters, zero)
+
+
+def shrink(constraint: Constraint, kept: Sequence[NDArray[np.intp] | None]) -> Constraint:
+    """Return the promise about the positions that are kept of each axis (None: all of them)."""
+    for axis, places in enumerate(kept):
+        if places is not None and isinstance(constraint, Mask):
+            constraint = Mask(np.take(constraint.kept, places, axis))
+        elif places is not None and isinstance(constraint, Codebook):
+            constraint = Codebook(np.take(constraint.indices, places, axis), constraint.clusters, constraint.zero)
+    return constraint

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import cycle
 
 import numpy as np
@@ -60,30 +61,50 @@ def infer_types(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[ir.Da
     Nodes are inferred one by one, because only then are shapes that the graph computes from shapes known in time, at
     every opset.
     """
+    return infer_all(model, sizes).types
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """Element type and shape by value name, and the small numbers that the graph computes with shapes."""
+
+    types: dict[str, tuple[ir.DataType, Shape]] = field(default_factory=dict)
+    numbers: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def complete_shapes(self) -> int:
+        """How many shapes are known whole."""
+        return sum(complete(shape) is not None for _, shape in self.types.values())
+
+
+def infer_all(model: Model, sizes: Mapping[str, int]) -> Inferred:
+    """Return what `infer_types` does, with the numbers it found on the way."""
     walk = _Walk(model, sizes)
     for node in model.graph:
         walk.visit(node)
     typed = ((name, kind.tensor_type.elem_type, _sizes(kind)) for name, kind in walk.types.items())
-    return {name: (ir.DataType(element), shape) for name, element, shape in typed if shape is not None}
+    types = {name: (ir.DataType(element), shape) for name, element, shape in typed if shape is not None}
+    return Inferred(types, walk.known)
 
 
 def infer_apart(model: Model) -> dict[str, tuple[ir.DataType, Shape]]:
-    """Return types and shapes with a size of its own for every free dimension, so that equal sizes mean equal shapes.
+    """Return types and shapes with a size of its own for each free dimension, so that equal sizes mean equal shapes."""
+    return infer_all_apart(model).types
+
+
+def infer_all_apart(model: Model) -> Inferred:
+    """Return what `infer_apart` does, with the numbers found.
 
     Of several sets of sizes the one is taken that leaves the fewest shapes unknown: a model may not bear all of them.
     """
     free = sorted(symbols(model))
-    tries = (infer_types(model, dict(zip(free, cycle(sizes), strict=False))) for sizes in _APART)
-    best: dict[str, tuple[ir.DataType, Shape]] = {}
+    tries = (infer_all(model, dict(zip(free, cycle(sizes), strict=False))) for sizes in _APART)
+    best = Inferred()
     for found in tries:
-        best = max(best, found, key=_complete_shapes)
-        if _complete_shapes(best) == len(best) >= sum(len(node.outputs) for node in model.graph):
+        best = max(best, found, key=lambda each: each.complete_shapes)
+        if best.complete_shapes == len(best.types) >= sum(len(node.outputs) for node in model.graph):
             break
     return best
-
-
-def _complete_shapes(types: Mapping[str, tuple[ir.DataType, Shape]]) -> int:
-    return sum(complete(shape) is not None for _, shape in types.values())
 
 
 class _Walk:
