@@ -163,10 +163,13 @@ class ModelTooComplex(BadInput):
 
 
 class ModelExternalData(BadInput):
-    """A single-file upload refers to weights in other files."""
+    """A model refers to weights in files that did not come with it, or came with files that it does not name."""
 
     slug, title = "model-external-data", "The model keeps weights in other files"
-    cure = "Save the model with its weights inside: onnx.save(model, path, save_as_external_data=False)."
+    cure = (
+        "Send a zip of the .onnx file and the data files that it names, side by side and nothing else; "
+        "below 2 GiB, onnx.save(model, path, save_as_external_data=False) keeps the weights inside."
+    )
 
 
 class ModelUnsupported(BadInput):

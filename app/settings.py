@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
 
     max_upload_bytes: int = 4 * _GIB
-    max_model_bytes: int = 2 * _GIB
+    max_model_bytes: int = 4 * _GIB
+    max_unpacked_model_bytes: int = 8 * _GIB  # a zip of an ONNX model and its data files
     upload_ttl_s: int = 86_400
     max_queued_per_tenant: int = 1_000
 

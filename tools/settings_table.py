@@ -30,6 +30,7 @@ MEANINGS = {
     "log_level": "lowest level that is logged",
     "max_upload_bytes": "largest upload, bytes",
     "max_model_bytes": "largest model that is opened, bytes",
+    "max_unpacked_model_bytes": "what the zip of an ONNX model may unpack to, bytes",
     "upload_ttl_s": "an unfinished upload is removed after this, seconds",
     "max_queued_per_tenant": "jobs that one tenant may have waiting",
     "lease_s": "a worker that is silent this long has lost its job, seconds",

@@ -63,12 +63,16 @@ class InputDataset(Contract):
 
 
 class CheckModelOrder(Contract):
-    """Examine an upload; leaves `out/model.onnx` and, for text, `out/tokenizer.json`."""
+    """Examine an upload; leaves `out/model.onnx` and, for text, `out/tokenizer.json`.
+
+    From 2 GiB on `model.onnx` is a zip of the model file and its data file, here and in every order.
+    """
 
     kind: Literal["check_model"] = "check_model"
     path: str
     format: ModelFormat
     threads: int = 2
+    max_unpacked_bytes: int = 8 << 30
 
 
 class CheckDatasetOrder(Contract):

@@ -16,7 +16,13 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CheckModelOrder
         found = inputs.uploaded_model(tx, held.tenant, held.id)
     path = "in/model.onnx" if found.format == "onnx" else "in/model.zip"
     resources.blobs.fetch(found.sha256, folder / path)
-    return CheckModelOrder(path=path, format=found.format, threads=resources.settings.threads)
+    settings = resources.settings
+    return CheckModelOrder(
+        path=path,
+        format=found.format,
+        threads=settings.threads,
+        max_unpacked_bytes=settings.max_unpacked_model_bytes,
+    )
 
 
 def _publish(resources: Resources, held: Claim, done: Done, folder: Path) -> Record:

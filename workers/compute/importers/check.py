@@ -3,10 +3,15 @@
 import shutil
 from pathlib import Path
 
+import onnx
+
 from app.contracts.tasks import CheckModelOrder, Done
+from workers.compute import bundles
+from workers.compute.archives import Budget
 from workers.compute.channel import Channel
+from workers.compute.graph.model import save
 from workers.compute.importers.huggingface.importing import import_folder
-from workers.compute.importers.onnx_file import admit
+from workers.compute.importers.onnx_file import admit, read
 from workers.compute.importers.summary import summarize
 from workers.compute.runtime import SessionOptions, open_session
 
@@ -17,12 +22,32 @@ def run(order: CheckModelOrder, scratch: Path, channel: Channel) -> Done:
     model = out / "model.onnx"
     classes: list[str] = []
     channel.progress("reading", 0.0)
-    if order.format == "huggingface":
-        classes = import_folder(uploaded, out)
+    if bundles.is_zip(uploaded) and (order.format == "onnx" or bundles.holds_onnx(uploaded)):
+        model, proto = _import_archive(uploaded, scratch, Budget(max_bytes=order.max_unpacked_bytes))
     else:
-        shutil.copyfile(uploaded, model)
-    proto = admit(model)
+        if order.format == "huggingface":
+            classes = import_folder(uploaded, out)
+        else:
+            shutil.copyfile(uploaded, model)
+        proto = admit(model)
     channel.progress("opening in ONNX Runtime", 0.5)
     open_session(model, SessionOptions(threads=order.threads, basic=True))
+    stored = out / "model.onnx"
+    if model != stored:
+        bundles.pack(model, stored)
     has_tokenizer = (out / "tokenizer.json").exists()
-    return Done(model=summarize(model, proto, classes=classes, has_tokenizer=has_tokenizer))
+    return Done(model=summarize(model, stored, proto, classes=classes, has_tokenizer=has_tokenizer))
+
+
+def _import_archive(uploaded: Path, scratch: Path, budget: Budget) -> tuple[Path, onnx.ModelProto]:
+    """Return a model of several files as our own writer lays it out, and the upload as admitted.
+
+    What runs later opens no file by a name that a stranger chose.
+    """
+    strange = bundles.unpack(uploaded, scratch / "unpacked", budget)
+    proto = admit(strange, has_files=True)
+    model = scratch / "imported" / "model.onnx"
+    model.parent.mkdir()
+    save(read(strange), model)
+    shutil.rmtree(strange.parent)
+    return model, proto

@@ -4,28 +4,28 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
-import onnx_ir
 
 from app.contracts.model import ModelSummary, TensorSpec
-from app.errors import ModelMalformed
+from workers.compute import bundles
 from workers.compute.feeds import free_sizes
-from workers.compute.files import sha256_of, zstd_bytes_of
+from workers.compute.files import sha256_of
 from workers.compute.graph.axes import plain
 from workers.compute.graph.costs import cost
-from workers.compute.graph.model import load
+from workers.compute.importers.onnx_file import read
 from workers.compute.importers.operators import opset_of
 from workers.compute.wording import shown
 
 
-def summarize(path: Path, proto: onnx.ModelProto, *, classes: list[str], has_tokenizer: bool) -> ModelSummary:
-    """Return what the file at `path`, parsed as `proto`, holds. Raises ModelMalformed if it cannot be read."""
+def summarize(
+    path: Path, stored: Path, proto: onnx.ModelProto, *, classes: list[str], has_tokenizer: bool
+) -> ModelSummary:
+    """Return what the model at `path`, admitted as `proto` and packed as `stored`, holds.
+
+    Raises ModelMalformed if it cannot be read.
+    """
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [spec_of(value) for value in proto.graph.input if value.name not in weights]
-    try:
-        model = load(path)
-    except onnx_ir.serde.SerdeError as error:
-        raise ModelMalformed("The graph cannot be read; onnx.checker names the fault.") from error
-    found = cost(model, free_sizes(inputs, None))
+    found = cost(read(path), free_sizes(inputs, None))
     return ModelSummary(
         inputs=inputs,
         outputs=[spec_of(value) for value in proto.graph.output],
@@ -33,9 +33,9 @@ def summarize(path: Path, proto: onnx.ModelProto, *, classes: list[str], has_tok
         macs=found.macs,
         opset=opset_of(proto),
         operators=dict(sorted(Counter(shown(node.op_type) for node in proto.graph.node).items())),
-        onnx_bytes=path.stat().st_size,
-        zstd_bytes=zstd_bytes_of(path),
-        sha256=sha256_of(path),
+        onnx_bytes=bundles.size_bytes(path),
+        zstd_bytes=bundles.zstd_bytes(path),
+        sha256=sha256_of(stored),
         has_tokenizer=has_tokenizer,
         classes=classes,
         producer=shown(f"{proto.producer_name} {proto.producer_version}".strip()),
