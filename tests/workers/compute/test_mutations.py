@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -14,9 +15,11 @@ from pyarrow import parquet
 from app.errors import ModelpressError
 from tests.workers.compute.orders import mlp
 from tests.workers.importers import folders
+from tests.workers.importers.several_files import split
 from workers.compute.datasets import csv_file, jsonl_file, npz, parquet_file
+from workers.compute.graph.model import save
 from workers.compute.importers.huggingface.importing import import_folder
-from workers.compute.importers.onnx_file import admit
+from workers.compute.importers.onnx_file import admit, read
 from workers.compute.importers.summary import summarize
 
 ROUNDS = 150
@@ -54,11 +57,25 @@ def folder_bytes(folder: Path) -> bytes:
 
 
 def open_model(path: Path) -> None:
-    summarize(path, admit(path), classes=[], has_tokenizer=False)
+    summarize(path, path, admit(path), classes=[], has_tokenizer=False)
+
+
+def pair_bytes(folder: Path) -> bytes:
+    """The model file of two; the other stays as it is."""
+    built = onnx.load(mlp(folder / "whole.onnx"))
+    return split(built, folder / "pair")["net.onnx"]
+
+
+def open_pair(path: Path) -> None:
+    model = path.parent / "pair" / "net.onnx"
+    model.write_bytes(path.read_bytes())
+    admit(model, has_files=True)
+    save(read(model), path.parent / "again.onnx")
 
 
 KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[Path], object]]] = {
     "onnx": (lambda folder: mlp(folder / "whole.onnx").read_bytes(), open_model),
+    "onnx in two files": (pair_bytes, open_pair),
     "huggingface": (folder_bytes, lambda path: import_folder(path, path.parent)),
     "npz": (npz_bytes, npz.read),
     "csv": (lambda folder: b'a,b,c\n1,0.5,x\n2,1,"y"\n' * 3, csv_file.read),
@@ -69,13 +86,13 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mutation_ends_in_acceptance_or_a_named_refusal(kind: str, tmp_path: Path) -> None:
-    build, read = KINDS[kind]
+    build, opened = KINDS[kind]
     whole, generator = build(tmp_path), random.Random(7)
     refusals = []
     for _ in range(ROUNDS):
         (tmp_path / "upload").write_bytes(mutated(whole, generator))
         try:
-            read(tmp_path / "upload")
+            opened(tmp_path / "upload")
         except ModelpressError as refusal:
             refusals.append(refusal.detail)
     assert refusals
