@@ -3,6 +3,7 @@
 import { h, s } from "/static/dom.js";
 
 const NARROWEST = 260;
+const DIGIT = 8; // a digit's width, at most, in the type of style.css
 const width = (place) => Math.max(NARROWEST, place.clientWidth || 480); // drawn at its real size: text stays legible
 const short = (value) => String(Number(value.toPrecision(3)));
 
@@ -16,13 +17,15 @@ export function lineChart(place, series, label, empty = "Nothing measured yet.")
   const all = shown.flatMap(({ points }) => points);
   const [xs, ys] = [all.map(([x]) => x), all.map(([, y]) => y)];
   const wide = width(place);
-  const [left, top, right, bottom] = [52, 10, wide - 8, 190];
   const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
   let [y0, y1] = [Math.min(...ys), Math.max(...ys)];
   if (y0 === y1) [y0, y1] = [y0 - Math.abs(y0) * 0.05 - 1e-6, y1 + Math.abs(y1) * 0.05 + 1e-6];
+  const levels = [y0, (y0 + y1) / 2, y1];
+  const widest = Math.max(...levels.map((y) => short(y).length));
+  const [left, top, right, bottom] = [Math.max(52, DIGIT * widest + 8), 10, wide - 8, 190];
   const px = (x) => (x1 === x0 ? (left + right) / 2 : left + ((x - x0) / (x1 - x0)) * (right - left));
   const py = (y) => bottom - ((y - y0) / (y1 - y0)) * (bottom - top);
-  const ticks = [y0, (y0 + y1) / 2, y1].map((y) => [
+  const ticks = levels.map((y) => [
     s("line", { class: "axis", x1: left, x2: right, y1: py(y), y2: py(y) }), s("text", { x: left - 6, y: py(y) + 4, "text-anchor": "end" }, short(y))]);
   const curves = shown.map(({ mark, points }) => [
     parts(points).map((part) => s("polyline", { class: mark, points: part.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") })),

@@ -177,3 +177,17 @@ def test_page_when_the_server_goes_away(open_page: Opener, tmp_path: Path) -> No
         expect(page.get_by_role("button", name="Quick: int8")).to_be_visible()
     page.get_by_label("model file").set_input_files({"name": "m.onnx", "mimeType": "", "buffer": b"x"})
     expect(page.locator("#model-picker")).to_contain_text("modelpress up")
+
+
+def test_a_chart_shows_every_digit_of_its_smallest_values(open_page: Opener) -> None:
+    page = open_page("/")
+    cut = page.evaluate("""async () => {
+        const { lineChart } = await import("/static/charts.js");
+        const place = document.querySelector("main").appendChild(document.createElement("div"));
+        place.className = "chart";
+        lineChart(place, [{ name: "training", mark: "a", points: [[0, 0.00000766, 0], [1, 0.638, 0]] }], "Loss");
+        const edge = place.querySelector("svg").getBoundingClientRect().left;
+        return [...place.querySelectorAll("text")].filter((text) => text.getBoundingClientRect().left < edge)
+            .map((text) => text.textContent);
+    }""")
+    assert cut == []
