@@ -41,7 +41,7 @@ def test_harmless_layer_goes_first_when_damage_is_measured(tmp_path: Path) -> No
     outcome = take(PruneLayers(keep=2, epochs=0), model, tmp_path)
 
     assert layers(outcome.model) == ["layer0", "layer2"]
-    assert "removed layers 2 of 3" in outcome.notes
+    assert "removed layer 2 of 3" in outcome.notes
 
 
 def test_half_stays_when_nothing_is_said(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def apply(model: Model, spec: PruneLayers, context: Context) -> Outcome:
     removed, notes = _chosen(model, layers, keep, spec, context)
     pruned = remove(model, [layers[index] for index in removed])
     numbers = ", ".join(str(index + 1) for index in removed)
-    notes = (*notes, f"removed layers {numbers} of {len(layers)}")
+    noun = "layer" if len(removed) == 1 else "layers"
+    notes = (*notes, f"removed {noun} {numbers} of {len(layers)}")
     return Outcome(pruned, notes, retrain(pruned, spec, context))
 
 
