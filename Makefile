@@ -123,6 +123,7 @@ format: install ## format the code and apply the safe fixes
 docs: install ## rewrite the generated parts of the documentation
 	$(BIN)/python tools/settings_table.py docs/operations.md
 	$(BIN)/python tools/operators_table.py docs/operators.md
+	$(BIN)/python tools/dimensions_table.py docs/dimensions.md
 
 clean: ## remove build outputs and caches of tools; keep .venv and data
 	rm -rf build dist out $(RENDERED) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
