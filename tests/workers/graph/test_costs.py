@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -73,6 +74,15 @@ def test_shared_weights_count_once_when_read_twice() -> None:
 
     assert cost(model).parameters == 36
     assert cost(model).macs == 72
+
+
+@pytest.mark.parametrize("model", [bert(2), cnn()], ids=["bert", "cnn"])
+def test_parameters_are_all_floats_among_the_initializers(model: Model) -> None:
+    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in ir.to_proto(model.ir).graph.initializer]
+    floats = [array for array in arrays if array.dtype.kind == "f" and array.size > 1]
+
+    assert cost(model).parameters == sum(array.size for array in floats)
+    assert cost(model).nonzeros == sum(np.count_nonzero(array) for array in floats)
 
 
 STORED = [

@@ -1,39 +1,51 @@
-"""What a model costs before it is run: parameters, non-zeros and multiply-accumulates (MACs), per node and in total."""
+"""What a model costs before it is run: parameters, non-zeros, multiply-accumulates (MACs) and activation bytes."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
+from workers.compute.graph.activations import output_bytes, peak_bytes
+from workers.compute.graph.dataflow import constants, reads
+from workers.compute.graph.macs import macs
 from workers.compute.graph.model import Model
-from workers.compute.graph.shapes import batch_symbols, complete, infer
+from workers.compute.graph.polynomials import NoPolynomial, Polynomial, fit
+from workers.compute.graph.shapes import Inferred, batch_symbols, infer_all, symbols
 from workers.compute.graph.storage import is_weight, nonzeros
 
-# Operators that multiply but have no rule here: a total that left them out would be too small.
-_UNCOUNTED = frozenset(
-    {"Attention", "DeformConv", "DynamicQuantizeLSTM", "Einsum", "If", "Loop", "MatMulNBits", "Scan", "DFT", "STFT"}
-)
-
-Sizes = dict[str, tuple[int, ...]]
+# More free dimensions than these would take too many evaluations.
+_MOST_SYMBOLS = 4
+# Sizes at which a symbolic cost is evaluated; the last is a check. Rows enter by themselves. First lengths below short
+# position tables, then sides of images that halve five times.
+_ROWS = (1, 2, 3)
+_LENGTHS = ((4, 8, 12, 20), (64, 96, 128, 192))
 
 
 @dataclass(frozen=True)
 class NodeCost:
-    """One node: the weights it is the first to read, and its MACs for one row (None: a shape is unknown)."""
+    """One node: the weights it is the first to read, and for one row its MACs and the bytes of what it yields.
+
+    None: a shape is unknown.
+    """
 
     name: str
     operator: str
     parameters: int
     nonzeros: int
     macs: int | None
+    activation_bytes: int | None
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A whole model. `macs` is None when that of any node is."""
+    """A whole model. `macs` and `activation_bytes` are None when those of any node are.
+
+    `peak_activation_bytes` is the most that is alive at once, for one row; None when any shape is unknown.
+    """
 
     nodes: tuple[NodeCost, ...]
+    peak_activation_bytes: int | None
 
     @property
     def parameters(self) -> int:
@@ -48,17 +60,64 @@ class Cost:
     @property
     def macs(self) -> int | None:
         """Multiply-accumulates for one row."""
-        known = [node.macs for node in self.nodes if node.macs is not None]
-        return sum(known) if len(known) == len(self.nodes) else None
+        return _total([node.macs for node in self.nodes])
+
+    @property
+    def activation_bytes(self) -> int | None:
+        """Bytes of all that the nodes yield for one row, as training keeps it."""
+        return _total([node.activation_bytes for node in self.nodes])
+
+
+def _total(parts: list[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def cost(model: Model, sizes: Mapping[str, int] | None = None) -> Cost:
-    """Return what `model` costs for one row: its batch dimension is 1, `sizes` fixes the other free dimensions."""
-    shapes = infer(model, {**(sizes or {}), **dict.fromkeys(batch_symbols(model), 1)})
-    known = {name: full for name, shape in shapes.items() if (full := complete(shape)) is not None}
-    rows = _fixed_rows(model)
-    seen: set[str] = set()
-    return Cost(tuple(_node(model, node, known, rows, seen) for node in model.graph))
+    """Return what `model` costs for one row: its batch dimension is 1, `sizes` fixes the other free dimensions.
+
+    Where a batch size is built into the model, figures are divided by it.
+    """
+    opened = _opened(model)
+    inferred = infer_all(opened, {**(sizes or {}), **dict.fromkeys(batch_symbols(opened), 1)})
+    rows, fixed, seen = _fixed_rows(opened), constants(opened.graph), set[str]()
+    nodes = tuple(_node(opened, node, inferred, (rows, fixed), seen) for node in opened.graph)
+    peak = peak_bytes(opened.graph, inferred.types)
+    return Cost(nodes, None if peak is None else -(-peak // rows))
+
+
+def symbolic_macs(model: Model) -> Polynomial | None:
+    """Return the model's MACs as an exact polynomial in its free dimensions, rows among them.
+
+    None where some are unknown, where there are too many free dimensions, or where no polynomial of degree 1 in rows
+    and 2 in each other dimension fits, as when a loop's trips depend on data. For sides of images it holds at multiples
+    of 32: in between, halved sizes are rounded.
+    """
+    opened = _opened(model)
+    free, rows = tuple(sorted(symbols(opened))), batch_symbols(opened)
+    free = (*(name for name in free if name in rows), *(name for name in free if name not in rows))
+    if len(free) > _MOST_SYMBOLS:
+        return None
+
+    def evaluate(sizes: tuple[int, ...]) -> int | None:
+        inferred = infer_all(opened, dict(zip(free, sizes, strict=True)))
+        return _total([macs(node, inferred) for node in opened.graph])
+
+    for lengths in _LENGTHS:
+        try:
+            return fit(free, [_ROWS if name in rows else lengths for name in free], evaluate)
+        except NoPolynomial:
+            continue
+    return None
+
+
+def _opened(model: Model) -> Model:
+    """Return the model with its own functions written out."""
+    if not model.ir.functions:
+        return model
+    clone = model.clone()
+    common.InlinePass()(clone.ir)
+    return clone
 
 
 def _fixed_rows(model: Model) -> int:
@@ -67,64 +126,21 @@ def _fixed_rows(model: Model) -> int:
     return next((size for shape in shapes if isinstance(size := shape[0], int) and size > 0), 1) if shapes else 1
 
 
-def _node(model: Model, node: ir.Node, shapes: Sizes, rows: int, seen: set[str]) -> NodeCost:
-    parameters = others = 0
-    for value in node.inputs:
-        if value is None or value.name in seen or not value.is_initializer() or not is_weight(value):
+def _node(
+    model: Model, node: ir.Node, inferred: Inferred, shared: tuple[int, Collection[ir.Value]], seen: set[str]
+) -> NodeCost:
+    (rows, fixed), parameters, others = shared, 0, 0
+    for value in reads(node):
+        if value.name in seen or value.name not in model.graph.initializers or not is_weight(value):
             continue
         seen.add(str(value.name))
         parameters, others = parameters + model.read(str(value.name)).size, others + nonzeros(model, value)
-    macs = _macs(node, shapes)
-    return NodeCost(str(node.name), node.op_type, parameters, others, None if macs is None else macs // rows)
-
-
-def _macs(node: ir.Node, shapes: Sizes) -> int | None:
-    if node.op_type in _UNCOUNTED:
-        return None
-    if node.op_type not in _RULES:
-        return 0
-    data, weight = _OPERANDS.get(node.op_type, (0, 1))
-    found = [shapes.get(str(value.name)) for value in (node.inputs[data], node.inputs[weight]) if value is not None]
-    result = next((shapes.get(str(value.name)) for value in node.outputs if value.name), None)
-    if any(shape is None for shape in (*found, result)):
-        return None
-    inputs = [shape for shape in found if shape is not None]
-    return _RULES[node.op_type](node, inputs[0], inputs[1], result or ())
-
-
-Sized = tuple[int, ...]
-Rule = Callable[[ir.Node, Sized, Sized, Sized], int]
-
-
-def _matmul(_: ir.Node, left: Sized, __: Sized, result: Sized) -> int:
-    return math.prod(result) * left[-1]
-
-
-def _gemm(node: ir.Node, left: Sized, _: Sized, result: Sized) -> int:
-    transposed = node.attributes.get("transA")
-    return math.prod(result) * left[0 if transposed is not None and transposed.as_int() else -1]
-
-
-def _conv(_: ir.Node, __: Sized, weight: Sized, result: Sized) -> int:
-    return math.prod(result) * math.prod(weight[1:])
-
-
-def _conv_transpose(_: ir.Node, data: Sized, weight: Sized, __: Sized) -> int:
-    return math.prod(data) * math.prod(weight[1:])
-
-
-def _recurrent(_: ir.Node, data: Sized, weight: Sized, result: Sized) -> int:
-    """Count W·x and R·h for every step: weight (directions, gates·hidden, input), hidden = output's last axis."""
-    steps, batch, width = data
-    directions, rows, _input = weight
-    return steps * batch * directions * rows * (width + result[-1])
-
-
-_RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
-    "Gemm": _gemm,
-    **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), _conv),
-    "ConvTranspose": _conv_transpose,
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
-}
-_OPERANDS: Mapping[str, tuple[int, int]] = dict.fromkeys(("QLinearMatMul", "QLinearConv"), (0, 3))
+    products, size = macs(node, inferred), output_bytes(node, inferred.types, fixed)
+    return NodeCost(
+        name=str(node.name),
+        operator=node.op_type,
+        parameters=parameters,
+        nonzeros=others,
+        macs=None if products is None else products // rows,
+        activation_bytes=None if size is None else -(-size // rows),
+    )
