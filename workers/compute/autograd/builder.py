@@ -261,6 +261,11 @@ class Subgraph:
     outer_slots: Sequence[int]
     captures: slice = field(default_factory=lambda: slice(0, 0))
 
+    @property
+    def count(self) -> int:
+        """The number of outputs."""
+        return len(self.outputs)
+
     def __call__(self, inputs: Sequence[Tensor | None], captured: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Run the body once."""
         values = list(self.template)

@@ -21,6 +21,10 @@ class Body(Protocol):
 
     captures: slice
 
+    @property
+    def count(self) -> int:
+        """The number of outputs."""
+
     def __call__(self, inputs: Sequence[Tensor | None], captured: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Run it on its inputs and on the outer values that it reads."""
 

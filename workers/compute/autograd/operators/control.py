@@ -1,10 +1,11 @@
 """Control flow: If, Loop and Scan over compiled bodies. Trip counts and conditions are read on the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from app.errors import RuntimeRefused
 from workers.compute.autograd.operators.base import Body, Kernel, Node, Rule, plain, scalar
 
 
@@ -33,10 +34,30 @@ def _loop(node: Node) -> Kernel:
             going, *results = body((torch.tensor(at), torch.tensor(keeps), *carried), captured)
             carried, keeps, at = list(results[:count]), bool(scalar(going)), at + 1
             scanned.append(results[count:])
+        if not scanned and body.count > 1 + count:
+            unused = _unused(body, (torch.tensor(at), torch.tensor(data=True), *carried), captured)
+            return (*carried, *(_none_of(row) for row in unused[1 + count :]))  # type: ignore[arg-type] # as below
         stacked = [torch.stack(parts) for parts in zip(*scanned, strict=True)]
         return (*carried, *stacked)  # type: ignore[arg-type] # states are there: the standard allows no absent one
 
     return run
+
+
+def _unused(body: Body, inputs: Sequence[Tensor | None], captured: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """Return results of a body that is to run no time: only their shapes and types count.
+
+    A body that reads the first of no rows cannot run; then its results have no axes.
+    """
+    with torch.no_grad():
+        try:
+            return body(inputs, captured)
+        except RuntimeRefused:
+            return tuple(torch.empty(()) for _ in range(body.count))
+
+
+def _none_of(row: Tensor, axis: int = 0) -> Tensor:
+    """Return no rows, stacked along an axis."""
+    return row.unsqueeze(axis).narrow(axis, 0, 0)
 
 
 def _directions(node: Node, name: str, count: int) -> list[int]:
@@ -59,12 +80,15 @@ def _scan(node: Node) -> Kernel:
             results = body((*states, *rows), captured)
             states = list(results[:count])
             gathered.append(results[count:])
-        columns = list(zip(*gathered, strict=True))
-        axes = _directions(node, "scan_output_axes", len(columns))
-        back = _directions(node, "scan_output_directions", len(columns))
+        axes = _directions(node, "scan_output_axes", body.count - count)
+        back = _directions(node, "scan_output_directions", body.count - count)
+        if not gathered:
+            row = [x.new_zeros(x.sum(axis).shape) for x, axis in zip(inputs, in_axes, strict=True)]
+            unused = _unused(body, (*states, *row), captured)[count:]
+            return [*states, *(_none_of(part, axis) for part, axis in zip(unused, axes, strict=True))]
         stacked = [
             torch.stack(parts[:: -1 if flip else 1], axis)
-            for parts, axis, flip in zip(columns, axes, back, strict=True)
+            for parts, axis, flip in zip(zip(*gathered, strict=True), axes, back, strict=True)
         ]
         return [*states, *stacked]
 

@@ -138,7 +138,8 @@ def _compress(node: Node) -> Kernel:
 
     def run(x: Tensor, condition: Tensor) -> Tensor:
         x, at = (x.reshape(-1), 0) if axis is None else (x, int(axis))
-        return x.index_select(at, condition.nonzero().reshape(-1))
+        # As ONNX Runtime does, pass over conditions for which there is no element.
+        return x.index_select(at, condition[: x.shape[at]].nonzero().reshape(-1))
 
     return run
 
