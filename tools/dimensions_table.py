@@ -36,8 +36,8 @@ To remove a neuron, a channel or a head is to shrink every tensor that it has a 
 `workers/compute/graph/dimensions` finds these on the ONNX graph itself, so for a model from any framework:
 
 - Every position along an axis of a weight is an *atom*. Each operator says which atoms go together: what is added \
-meets position by position, what a product sums over is the same axis on both sides, a concatenation lays pieces end to \
-end.
+meets position by position, what a product sums over is the same axis on both sides, a concatenation lays pieces end \
+to end.
 - Connected components of atoms are *units*; units with the same signature are a *group*. A head is one unit: the \
 query, key and value columns of all its dimensions and the rows of the output projection that read them.
 - What keeps its size is frozen with a reason: an output, a row that is looked up by number, an axis that the data \

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compute.graph.dimensions.ledger import Axis, Components
+from workers.compute.graph.dimensions.ledger import Atoms, Axis, Components
 from workers.compute.graph.dimensions.walk import Walk, walk
 from workers.compute.graph.model import Model
 from workers.compute.graph.storage import is_weight
@@ -59,37 +59,55 @@ class Coupling:
     barriers: tuple[str, ...]
     walked: Walk
     components: Components
+    # By component: the number of its group and of the unit that it is, or −1 twice. Shape: (components, 2).
+    owners: NDArray[np.int64]
 
     @cached_property
     def by_name(self) -> dict[str, Group]:
         """The groups by name."""
         return {group.name: group for group in self.groups}
 
-    @cached_property
-    def _places(self) -> dict[tuple[str, int], int]:
-        """The component of each unit."""
+    def activations(self) -> dict[str, tuple[str, int]]:
+        """Return, by group, the last computed value that has an axis with all of its units, and that axis."""
         found = {}
-        for group in self.groups:
-            member = group.members[0]
-            axis = self.walked.labels[member.tensor][member.axis]
-            if axis is not None:
-                owners = self.components.of[axis]
-                found.update(
-                    {(group.name, int(unit)): int(owner) for unit, owner in zip(member.units, owners, strict=True)}
-                )
+        for node in self.walked.model.graph:
+            for value in node.outputs:
+                for axis, labels in enumerate(self.walked.labels.get(str(value.name), ())):
+                    group = self.whole(labels)
+                    if group is not None and value not in self.walked.fixed:
+                        found[group.name] = (str(value.name), axis)
         return found
+
+    def whole(self, labels: Axis) -> Group | None:
+        """Return the group whose units an axis consists of, all of them and nothing else."""
+        if labels is None:
+            return None
+        groups, units = self.units(labels).T
+        same = groups[0] >= 0 and (groups == groups[0]).all()
+        group = self.groups[groups[0]] if same else None
+        return group if group is not None and np.unique(units).size == group.units else None
+
+    def units(self, labels: Atoms) -> NDArray[np.int64]:
+        """Return group and unit of every position of an axis, −1 where it is of none. Shape: (positions, 2)."""
+        return self.owners[self.components.of[labels]]
 
     def gone(self, removed: Removed) -> NDArray[np.bool_]:
         """Return which atoms go with the units.
 
         Raises KeyError for a group or unit that is not there, ValueError where no unit of a group would be left.
         """
+        numbers = {group.name: number for number, group in enumerate(self.groups)}
+        gone = np.zeros(len(self.owners), np.bool_)
         for name, units in removed.items():
-            if len(set(units)) >= self.by_name[name].units:
-                msg = f"group {name} has {self.by_name[name].units} units; at least one must stay"
+            group, chosen = self.by_name[name], set(units)
+            if not chosen <= set(range(group.units)):
+                raise KeyError(name, sorted(chosen - set(range(group.units))))
+            if len(chosen) >= group.units:
+                msg = f"group {name} has {group.units} units; at least one must stay"
                 raise ValueError(msg)
-        chosen = [self._places[name, unit] for name, units in removed.items() for unit in units]
-        return np.isin(self.components.of, np.asarray(chosen, np.int64))
+            gone |= (self.owners[:, 0] == numbers[name]) & np.isin(self.owners[:, 1], list(chosen))
+        kept: NDArray[np.bool_] = gone[self.components.of]
+        return kept
 
     def parameters(self, removed: Removed) -> int:
         """Return how many weights are left without the units, as `costs.cost` counts them: no single numbers."""
@@ -125,9 +143,13 @@ def couple(model: Model) -> Coupling:
         if component not in components.frozen:
             alike.setdefault(tuple(signature), []).append(component)
     names: Counter[str] = Counter()
-    several = (units for units in alike.values() if _worth(units, weights, walked))
+    several = [units for units in alike.values() if _worth(units, weights, walked)]
     groups = tuple(_group(units, weights, walked, components, names) for units in several)
-    return Coupling(groups, _reasons(weights, components), tuple(dict.fromkeys(walked.barriers)), walked, components)
+    owners = np.full((int(components.of.max(initial=-1)) + 1, 2), -1, np.int64)
+    for number, units in enumerate(several):
+        owners[units] = np.stack([np.full(len(units), number), np.arange(len(units))], axis=1)
+    barriers = tuple(dict.fromkeys(walked.barriers))
+    return Coupling(groups, _reasons(weights, components), barriers, walked, components, owners)
 
 
 _Weights = Mapping[tuple[str, int], NDArray[np.int64]]

@@ -24,32 +24,36 @@ _HALVINGS = 32
 
 @dataclass(frozen=True)
 class Walk:
-    """What is known of a graph's axes. `barriers` are the nodes without a rule that labelled axes run into."""
+    """What is known of a graph's axes.
+
+    `barriers` are the nodes without a rule that labelled axes run into; for the other fields see `Site`.
+    """
 
     model: Model
     ledger: Ledger
     sizes: Mapping[str, Sizes]
     free: Mapping[str, frozenset[int]]
     known: Mapping[str, NDArray[np.generic]]
+    fixed: frozenset[ir.Value]
     extents: Extents = field(default_factory=Extents)
     labels: dict[str, Labels] = field(default_factory=dict)
     barriers: list[str] = field(default_factory=list)
 
-    def site(self, node: ir.Node, fixed: frozenset[ir.Value] = frozenset()) -> Site:
+    def site(self, node: ir.Node) -> Site:
         """Return the view of one node."""
-        return Site(node, self.model, self.ledger, self.labels, self.sizes, self.free, self.known, fixed)
+        return Site(node, self.model, self.ledger, self.labels, self.sizes, self.free, self.known, self.fixed)
 
 
 def walk(model: Model) -> Walk:
     """Return the labels of every value of the main graph."""
     sizes, free, known = _sizes(model)
-    found, fixed = Walk(model, Ledger(), sizes, free, known), frozenset(constants(model.graph))
+    found = Walk(model, Ledger(), sizes, free, known, frozenset(constants(model.graph)))
     for name, value in model.graph.initializers.items():
         found.labels[name] = _initial(found.ledger, value)
     for value in model.graph.inputs:
         found.labels[str(value.name)] = (None,) * len(value.shape or ())
     for node in model.graph:
-        _visit(found, found.site(node, fixed))
+        _visit(found, found.site(node))
     for value in model.graph.outputs:
         for axis in found.labels.get(str(value.name), ()):
             found.ledger.freeze(axis, f"the size of output {value.name}")
