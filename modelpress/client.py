@@ -22,7 +22,7 @@ from app.contracts.trigger import Trigger, TriggerCreate
 from app.contracts.upload import Upload
 from modelpress.downloads import download_artifact
 from modelpress.errors import InvalidInput, problem_error
-from modelpress.folders import zip_folder
+from modelpress.folders import holds_onnx, zip_folder
 from modelpress.following import follow
 from modelpress.options import BenchmarkOptions, DatasetOptions, JobOptions
 from modelpress.steps import StepLike, recipe_of
@@ -80,7 +80,7 @@ class Client:
         wait: bool = True,
         progress: Progress | None = None,
     ) -> Model:
-        """Upload an ONNX file, a Hugging Face folder, or that folder as zip; by default wait until it is checked.
+        """Upload an ONNX file, it and its data files as zip, or a Hugging Face folder or its zip; wait for its check.
 
         Raises ProblemError with the reason when the model is rejected.
         """
@@ -202,7 +202,10 @@ class Client:
         variant: VariantName = "packed",
         progress: Progress | None = None,
     ) -> Path:
-        """Write the file, verified and whole, and return its path; a broken download is continued."""
+        """Write the file, verified and whole, and return its path; a broken download is continued.
+
+        From 2 GiB on the file is a zip of model.onnx and its weights, and its path ends in .zip.
+        """
         record = self.artifact(artifact) if isinstance(artifact, str) else artifact
         return download_artifact(self._transport, record, Path(path), variant, progress)
 
@@ -272,11 +275,13 @@ def _valid(kind: type[Body], fields: object) -> Body:
 
 
 def _model_format(path: Path) -> ModelFormat:
+    if path.suffix == ".zip" and holds_onnx(path):
+        return "onnx"
     if path.is_dir() or path.suffix == ".zip":
         return "huggingface"
     if path.suffix == ".onnx" or not path.exists():
         return "onnx"
-    msg = f"cannot tell the format of {path.name}; give an .onnx file, a Hugging Face folder or its .zip"
+    msg = f"cannot tell the format of {path.name}; give an .onnx file, a Hugging Face folder, or a .zip of either"
     raise InvalidInput(msg)
 
 

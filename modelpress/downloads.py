@@ -21,14 +21,17 @@ def download_artifact(
 ) -> Path:
     """Write one file of the artifact to `path` (or into it, when it is a folder).
 
+    A model of 2 GiB and more comes as a zip, and is named so whatever `path` ends in.
     Raises InvalidInput for a variant that the artifact lacks, TransferError when the bytes do not have their digest.
     """
     if variant not in artifact.variants:
         msg = f"{artifact.id} has no variant {variant}; it has {', '.join(sorted(artifact.variants))}"
         raise InvalidInput(msg)
-    target = path / f"{artifact.id}.onnx" if path.is_dir() else path
-    target.parent.mkdir(parents=True, exist_ok=True)
     wanted = artifact.variants[variant]
+    target = path / f"{artifact.id}.{wanted.packaging}" if path.is_dir() else path
+    if wanted.packaging == "zip":
+        target = target.with_suffix(".zip")
+    target.parent.mkdir(parents=True, exist_ok=True)
     # The digest is in the name, so a part of another artifact is never continued.
     part = target.with_name(f".{target.name}.{wanted.sha256[:16]}.part")
     call = Call("GET", f"/v1/artifacts/{artifact.id}/content", params={"variant": variant})

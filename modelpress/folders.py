@@ -1,4 +1,4 @@
-"""Packs a Hugging Face folder into a zip: same folder, same bytes. Opens no weight file's content."""
+"""Packs a Hugging Face folder into a zip, and tells zips apart: same folder, same bytes. Opens no weight file."""
 
 import zipfile
 from pathlib import Path
@@ -25,6 +25,15 @@ def members(folder: Path) -> list[Path]:
         msg = f"{folder} has no .safetensors weights; save it with save_pretrained(..., safe_serialization=True)"
         raise InvalidInput(msg)
     return [path for path in files if path.suffix in _KEPT]
+
+
+def holds_onnx(archive: Path) -> bool:
+    """Whether a zip is one of an .onnx file and its data files, rather than of a folder with safetensors weights."""
+    if not zipfile.is_zipfile(archive):
+        return False
+    with zipfile.ZipFile(archive) as opened:
+        suffixes = {Path(name).suffix.lower() for name in opened.namelist()}
+    return ".onnx" in suffixes and ".safetensors" not in suffixes
 
 
 def zip_folder(folder: Path, target: Path) -> Path:

@@ -95,7 +95,7 @@ def _headers(artifact_id: str, variant: VariantName, chosen: _Representation) ->
         "Accept-Ranges": "bytes",
         "Vary": "Accept-Encoding, Authorization",
         "Cache-Control": "private, max-age=31536000, immutable",
-        "Content-Disposition": f'attachment; filename="{artifact_id}{suffix}.onnx"',
+        "Content-Disposition": f'attachment; filename="{artifact_id}{suffix}.{chosen.file.packaging}"',
     }
     if chosen.zstd:
         headers["Content-Encoding"] = "zstd"

@@ -9,14 +9,16 @@ from app.contracts.recipe import Recipe
 from app.contracts.report import Measurement
 
 VariantName = Literal["packed", "dense"]
+Packaging = Literal["onnx", "zip"]
 
 
 class Variant(Contract):
-    """One file of an artifact."""
+    """One file of an artifact: a model, or from 2 GiB on a zip of model.onnx and its weights, to be unpacked first."""
 
     sha256: Sha256
     size_bytes: int
     zstd_bytes: int
+    packaging: Packaging = "onnx"
     zstd_sha256: Sha256 | None = Field(None, description="of the zstd copy; null for artifacts made before it was kept")
 
 

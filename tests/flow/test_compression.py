@@ -18,6 +18,7 @@ from app.stores import records
 from app.stores.tables import artifacts, benchmarks, datasets, jobs, models
 from examples.networks import residual_cnn
 from tests.stand_in import stack
+from tests.workers.importers.several_files import split, zipped
 
 STEPS = [
     {"technique": "retrain", "epochs": 2, "learning_rate": 0.003},
@@ -89,6 +90,13 @@ def test_an_upload_is_checked_by_the_real_child(service: Service) -> None:
     assert (row.state, row.sandbox, row.error) == ("succeeded", "full", None)
     row = stack.ended(service.resources, service.dataset)
     assert (row.state, row.error) == ("succeeded", None)
+
+
+def test_an_upload_in_several_files_is_checked_by_the_real_child(service: Service, tmp_path: Any) -> None:
+    files = split(residual_cnn((16,), 1, 8, 10), tmp_path / "written")
+    content = zipped(tmp_path / "model.zip", files).read_bytes()
+    row = stack.ended(service.resources, add_model(service.resources, content))
+    assert (row.state, row.sandbox, row.error) == ("succeeded", "full", None)
 
 
 def test_a_damaged_model_is_rejected_with_its_name(service: Service) -> None:

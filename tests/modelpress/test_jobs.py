@@ -95,6 +95,20 @@ def test_download_when_whole(client: Client, worker: ActingWorker, tmp_path: Pat
     assert [path.name for path in target.parent.iterdir()] == ["m.onnx"]
 
 
+@pytest.mark.parametrize(("place", "name"), [("new/m.onnx", "m.zip"), ("new/m.zip", "m.zip"), ("", "{}.zip")])
+def test_download_when_the_model_is_a_zip(
+    client: Client, worker: ActingWorker, tmp_path: Path, place: str, name: str
+) -> None:
+    job, held = started_job(client, worker, tmp_path)
+    artifact = client.artifact(publish(worker, job, held, CONTENT))
+    packed = artifact.variants["packed"].model_copy(update={"packaging": "zip"})
+
+    target = client.download(artifact.model_copy(update={"variants": {"packed": packed}}), tmp_path / place)
+
+    assert target.name == name.format(artifact.id)
+    assert target.read_bytes() == CONTENT
+
+
 def test_download_when_connections_break(
     client: Client, worker: ActingWorker, cutting: Callable[..., CuttingProxy], tmp_path: Path
 ) -> None:

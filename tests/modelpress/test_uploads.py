@@ -1,6 +1,7 @@
 import hashlib
 import os
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def test_upload_model_when_format_is_unknown(client: Client, tmp_path: Path) -> 
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(InvalidInput, match=r"model\.pt"):
         client.upload_model(tmp_path / "model.pt")
+
+
+def test_upload_model_when_a_zip_holds_an_onnx_file(client: Client, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("m.onnx", b"x")
+    assert client.upload_model(tmp_path / "m.zip", wait=False).format == "onnx"
 
 
 def test_upload_dataset_when_columns_are_named(client: Client, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from app.contracts.report import Measurement
-from app.contracts.tasks import CompressOrder
+from app.contracts.tasks import CompressOrder, InputModel
 from app.errors import BadInput, TechniqueNotApplicable
+from workers.compute import bundles
 from workers.compute.datasets.fitting import Target
 from workers.compute.datasets.loading import load_dataset
 from workers.compute.datasets.samples import Dataset
@@ -43,7 +44,7 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
     """
     torch.set_num_threads(order.threads)
     _refuse_missing_data(order)
-    path = scratch / order.model.path
+    path = _opened(order.model, scratch, "original")
     original = open_original(path, order.threads)
     dataset = _dataset(order, scratch, original)
     source = load(path)
@@ -60,13 +61,17 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
         route=route,
         original=original,
         source=source,
-        teachers={name: load(scratch / teacher.path) for name, teacher in order.teachers.items()},
+        teachers={name: load(_opened(teacher, scratch, name)) for name, teacher in order.teachers.items()},
         dataset=dataset,
         judge=judge,
         baseline=baseline,
         sizes=sizes,
         device=_device(order.device),
     )
+
+
+def _opened(model: InputModel, scratch: Path, name: str) -> Path:
+    return bundles.opened(scratch / model.path, scratch / "models" / name)
 
 
 def _refuse_missing_data(order: CompressOrder) -> None:

@@ -10,6 +10,7 @@ from app.contracts.benchmark import BenchmarkCreate, BenchmarkResult, Contestant
 from app.contracts.report import Estimate, Latency
 from app.contracts.tasks import BenchmarkOrder, Done
 from app.errors import RuntimeRefused
+from workers.compute import bundles
 from workers.compute.channel import Channel
 from workers.compute.environment import environment
 from workers.compute.feeds import Feed, feeds_for
@@ -26,7 +27,11 @@ def run(order: BenchmarkOrder, scratch: Path, channel: Channel) -> Done:
     spec = order.spec
     if spec.provider == "cuda" and "CUDAExecutionProvider" not in ort.get_available_providers():
         raise RuntimeRefused("This worker has no CUDA; time the model with provider cpu.")
-    paths = (scratch / order.candidate, scratch / order.original)
+    candidate_path, original_path = (
+        bundles.opened(scratch / path, scratch / "models" / name)
+        for name, path in (("candidate", order.candidate), ("original", order.original))
+    )
+    paths = (candidate_path, original_path)
     threads = [spec.threads] if isinstance(spec.threads, int) else list(dict.fromkeys(spec.threads))
     ours, theirs, speedups = _races(paths, spec, threads, channel)
     channel.progress("profiling", 0.9)
@@ -81,7 +86,7 @@ def _sizes(signatures: list[Signature], wanted: list[int]) -> list[int]:
 def _contestant(path: Path, latency: list[Latency], options: SessionOptions, scratch: Path) -> Contestant:
     load_ms, resident = loading(path, options)
     return Contestant(
-        file_bytes=path.stat().st_size,
+        file_bytes=bundles.size_bytes(path),
         load_ms=load_ms,
         resident_bytes=resident,
         latency=latency,

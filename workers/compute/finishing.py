@@ -1,7 +1,6 @@
 """The end of a job: test rows once, the final race, the published files and the report."""
 
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ import numpy as np
 from app.contracts.problem import Problem
 from app.contracts.report import Estimate, Measurement, Quality, Report, StepReport, TensorReport
 from app.errors import ServiceFault
-from workers.compute import report
+from workers.compute import bundles, report
 from workers.compute.bench import Bench
 from workers.compute.benchmarking import profile
 from workers.compute.datasets.samples import Dataset
@@ -51,8 +50,8 @@ def finish(bench: Bench, done: Finished) -> Report:
     last = done.last
     same_rows = _check_packed(bench, last)
     out = bench.scratch / "out"
-    shutil.copyfile(last.file, out / "packed.onnx")
-    shutil.copyfile(last.dense, out / "dense.onnx")
+    bundles.pack(last.file, out / "packed.onnx")
+    bundles.pack(last.dense, out / "dense.onnx")
     bench.route.tell(0.3, None)
     before, after, differences = _measure(bench, last, use_test=done.refused is None)
     changes = report.changes(before, after, differences)

@@ -7,10 +7,10 @@ from pathlib import Path
 import onnxruntime as ort
 
 from app.contracts.report import Latency, Measurement, Quality
+from workers.compute import bundles
 from workers.compute.datasets.samples import Samples
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for
-from workers.compute.files import zstd_bytes_of
 from workers.compute.graph.costs import cost
 from workers.compute.graph.model import Model
 from workers.compute.runtime import SessionOptions, open_session
@@ -54,14 +54,14 @@ def open_original(path: Path, threads: int) -> Original:
 
 
 def sized(model: Model, path: Path, sizes: Mapping[str, int]) -> Measurement:
-    """Return what needs no run: parameters, non-zeros, MACs for one row, bytes of the file at `path`."""
+    """Return what needs no run: parameters, non-zeros, MACs for one row, bytes of the model at `path`."""
     found = cost(model, sizes)
     return Measurement(
         parameters=found.parameters,
         nonzeros=found.nonzeros,
         macs=found.macs,
-        file_bytes=path.stat().st_size,
-        zstd_bytes=zstd_bytes_of(path),
+        file_bytes=bundles.size_bytes(path),
+        zstd_bytes=bundles.zstd_bytes(path),
     )
 
 

@@ -3,6 +3,7 @@
 Knows no technique by name. Validation rows steer, test rows are touched once, at the end.
 """
 
+import shutil
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from workers.compute.failure import FailedWithReport
 from workers.compute.finishing import Finished, finish
 from workers.compute.graph.model import Model, save
 from workers.compute.stages import Route, Stage
-from workers.compute.stepping import Taken, take_step
+from workers.compute.stepping import Taken, place, take_step
 
 # Weights of the stages; training takes most of a job's time.
 _SET_UP, _FINISH, _TRAINING, _PLAIN = 2.0, 4.0, 20.0, 4.0
@@ -31,7 +32,7 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
     route = Route(channel, _stages(order))
     route.enter()
     bench = set_up(order, scratch, route)
-    dense = scratch / "step-none.onnx"
+    dense = place(scratch, "step-none")
     save(bench.source, dense)
     route.enter()
     taken = _pointed(bench, bench.source, dense, 0)
@@ -40,8 +41,8 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
         route.enter()
         _tell(channel, taken)
         before, taken = taken, _pointed(bench, taken.model, taken.dense, index)
-        before.dense.unlink()
-        before.file.unlink()
+        for file in (before.dense, before.file):
+            shutil.rmtree(file.parent)
         reports.append(taken.report)
     route.enter()
     _tell(channel, taken)

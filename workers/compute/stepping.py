@@ -6,10 +6,9 @@ from pathlib import Path
 
 from app.contracts.report import Measurement, StepReport
 from app.contracts.steps.base import StepSpec
-from workers.compute import promises
+from workers.compute import bundles, promises
 from workers.compute.bench import Bench
 from workers.compute.encodings.packer import Packed, pack
-from workers.compute.files import sha256_of
 from workers.compute.graph.model import Model, save
 from workers.compute.measuring import judged, sized
 from workers.compute.runtime import open_session
@@ -39,12 +38,12 @@ def take_step(bench: Bench, before: Model, previous: Path, index: int) -> Taken:
     started = time.monotonic()
     spec = bench.order.recipe.steps[index]
     outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, index))
-    dense, file = bench.scratch / f"step-{index}.onnx", bench.scratch / f"step-{index}-packed.onnx"
+    dense, file = place(bench.scratch, f"step-{index}"), place(bench.scratch, f"step-{index}-packed")
     save(outcome.model, dense)
     constraints = promises.check(before, outcome.model, dense)
     packed = pack(outcome.model)
     save(packed.model, file)
-    changed = sha256_of(dense) != sha256_of(previous)
+    changed = bundles.digests(dense) != bundles.digests(previous)
     done = StepReport(
         index=index,
         technique=spec.technique,
@@ -57,6 +56,13 @@ def take_step(bench: Bench, before: Model, previous: Path, index: int) -> Taken:
         constraints=constraints,
     )
     return Taken(outcome.model, dense, packed, file, done)
+
+
+def place(scratch: Path, name: str) -> Path:
+    """Return where a model is saved: in a folder of its own, so that its files have the same names at every step."""
+    folder = scratch / name
+    folder.mkdir(exist_ok=True)
+    return folder / "model.onnx"
 
 
 def _context(bench: Bench, index: int) -> Context:

@@ -17,6 +17,8 @@ Record = Callable[[Transaction], None]  # writes rows in the transaction that en
 Prepare = Callable[[Resources, Claim, Path], Order]  # brings the inputs into the folder
 Publish = Callable[[Resources, Claim, Done, Path], Record]  # stores the child's files
 
+_ZIP_MAGIC = b"PK\x03\x04"  # no ONNX file begins so
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -28,10 +30,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Published:
-    """One stored file and its zstd copy, each with digest and size."""
+    """One stored file and its zstd copy, each with digest and size; `zipped` if it is an archive."""
 
     stored: Stored
     zstd: Stored
+    zipped: bool
 
 
 def place_model(resources: Resources, model: inputs.Checked, folder: Path, stem: str) -> InputModel:
@@ -55,7 +58,9 @@ def keep(resources: Resources, folder: Path, name: str) -> Published:
     try:
         with made_by_child(folder, name) as file:
             stored = resources.blobs.put_open(file)
-            return Published(stored, resources.blobs.make_zstd(stored.sha256, file))
+            zstd = resources.blobs.make_zstd(stored.sha256, file)
+            file.seek(0)
+            return Published(stored, zstd, zipped=file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC)
     except FileNotFoundError as error:
         raise ServiceFault("The compute child left no result.") from error
 

@@ -54,6 +54,7 @@ def _publish(resources: Resources, held: Claim, done: Done, folder: Path) -> Rec
             sha256=one.stored.sha256,
             size_bytes=one.stored.size_bytes,
             zstd_bytes=one.zstd.size_bytes,
+            packaging="zip" if one.zipped else "onnx",
             zstd_sha256=one.zstd.sha256,
         )
         for name, one in kept.items()

@@ -50,8 +50,10 @@ export async function saveFile(path, name) {
     location.href = path; // the browser's own download: progress bar, resumption
     return;
   }
-  const blob = await (await call(path)).blob();
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  const answer = await call(path);
+  const zipped = answer.headers.get("Content-Disposition")?.includes(".zip"); // a model of 2 GiB and more
+  const link = Object.assign(document.createElement("a"), {
+    href: URL.createObjectURL(await answer.blob()), download: zipped ? name.replace(/\.onnx$/, ".zip") : name });
   link.click();
   URL.revokeObjectURL(link.href);
 }

@@ -14,7 +14,7 @@ const shape = (tensor) => `${tensor.name} ${tensor.dtype}[${tensor.shape.map((ax
 const lines = (...parts) => h("p", { class: "help" }, parts.filter(Boolean).join(" · "));
 
 const MODEL = {
-  noun: "models", query: "model", label: "model", article: "a", accept: ".onnx,.zip", hint: "ONNX file, or a Hugging Face folder (safetensors) as .zip",
+  noun: "models", query: "model", label: "model", article: "a", accept: ".onnx,.zip", hint: "ONNX file, it and its data files as .zip, or a Hugging Face folder (safetensors) as .zip",
   formatOf: (name) => (name.toLowerCase().endsWith(".zip") ? "huggingface" : "onnx"), fields: () => ({}),
   describe: ({ summary }) => summary && [
     lines(`${scaled(summary.parameters)} parameters`, scaled(summary.onnx_bytes, "B"), `opset ${summary.opset}`, summary.has_tokenizer && "with tokenizer"),

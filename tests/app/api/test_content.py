@@ -48,6 +48,19 @@ async def test_dense_variant_has_its_own_bytes_and_name(client: httpx.AsyncClien
     assert answer.headers["Content-Disposition"].endswith(f'"{artifact}-dense.onnx"')
 
 
+async def test_name_says_zip_when_the_model_is_in_several_files(
+    client: httpx.AsyncClient, worker: ActingWorker, artifact: str
+) -> None:
+    with worker.resources.database.transaction() as tx:
+        document = records.get(tx, artifacts, "default", artifact)["document"]
+        document["variants"]["packed"]["packaging"] = "zip"
+        records.change(tx, artifacts, artifact, {"document": document})
+
+    answer = await client.head(f"/v1/artifacts/{artifact}/content")
+
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{artifact}.zip"'
+
+
 async def test_unknown_variant_is_refused(client: httpx.AsyncClient, artifact: str) -> None:
     assert (await client.get(f"/v1/artifacts/{artifact}/content?variant=tiny")).status_code == 422
 

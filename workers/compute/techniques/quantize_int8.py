@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.contracts.steps.quantize_int8 import QuantizeInt8
 from app.errors import TechniqueNotApplicable
+from workers.compute import bundles
 from workers.compute.datasets.samples import Samples
 from workers.compute.graph.constraints import Constraint
 from workers.compute.graph.int8 import quantize_storage, quantize_tables
@@ -43,8 +44,8 @@ def apply(model: Model, spec: QuantizeInt8, context: Context) -> Outcome:
     else:
         run_static(source, target, spec, _calibration_rows(spec, context), lambda share: context.progress(share, None))
     quantized = load(target)
-    source.unlink()
-    target.unlink()
+    for file in (*bundles.parts(source), *bundles.parts(target)):
+        file.unlink()
     stored = quantize_storage(quantized, spec.exclude, per_channel=spec.per_channel)
     quantized.constraints = _kept(model, quantized)
     return Outcome(quantized, _notes(quantized, tables, stored))
