@@ -3,9 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from workers.compute.autograd.batching import Batch, batch_of, epoch_rows, in_or
 from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.losses import Objective, check_labels, heads_for
 from workers.compute.autograd.optimization import optimizer_of, rate_at
-from workers.compute.autograd.prediction import predict, resolve_device, threads_set
+from workers.compute.autograd.prediction import predict, resolve_device
+from workers.compute.autograd.repeatability import repeatable
 from workers.compute.autograd.teaching import Targets, targets_of, teacher_of
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.graph.model import Model
@@ -78,28 +78,12 @@ def fit(
     if settings.epochs <= 0 or not len(dataset.train):
         return ()
     settings = replace(settings, device=resolve_device(settings.device))
-    with _repeatable(settings):
+    with repeatable(settings.device, settings.threads, settings.seed):
         session = _session(model, dataset, settings, teacher, progress)
         session.train(progress, on_step)
         session.executor.write_back()
     progress(1.0, None)
     return tuple(session.curve)
-
-
-@contextmanager
-def _repeatable(settings: Fit) -> Iterator[None]:
-    """Make every sum come out in the same order; put the process's settings back afterwards."""
-    memory: Any = torch.utils.deterministic  # its one setting is made at run time, unknown to type checkers
-    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    memory.fill_uninitialized_memory = False  # costs time and only hides reads of unset memory
-    torch.use_deterministic_algorithms(settings.device == "cpu")
-    torch.manual_seed(settings.seed)
-    try:
-        with threads_set(settings.threads):
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        memory.fill_uninitialized_memory = before[1]
 
 
 def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | None, progress: Progress) -> "_Session":
