@@ -11,6 +11,7 @@ import onnxruntime
 from workers.compute.encodings.base import Array
 from workers.compute.graph.model import Model
 
+Level = onnxruntime.GraphOptimizationLevel
 READERS = {"MatMul": (97, 53), "Gemm": (97, 53), "Conv": (31, 17, 3, 3), "Gather": (211, 33)}
 
 
@@ -51,9 +52,10 @@ def serialized(model: Model) -> bytes:
     return file
 
 
-def optimized(model: Model, folder: Path) -> onnx.GraphProto:
-    """Return the graph that ONNX Runtime really runs, at its highest optimization level."""
+def optimized(model: Model, folder: Path, level: Level = Level.ORT_ENABLE_ALL) -> onnx.GraphProto:
+    """Return the graph that ONNX Runtime really runs, by default at its highest optimization level."""
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
     options.log_severity_level = 3
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     onnxruntime.InferenceSession(serialized(model), options, providers=["CPUExecutionProvider"])

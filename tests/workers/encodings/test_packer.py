@@ -5,7 +5,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from tests.workers.encodings.graphs import READERS, optimized, run, serialized, single
+from tests.workers.encodings.graphs import READERS, Level, optimized, run, serialized, single
 from tests.workers.graph.networks import answers, bert, rows_for
 from workers.compute.encodings.packer import pack
 from workers.compute.graph.readers import matrices
@@ -55,6 +55,58 @@ def test_sparse_folds_away_when_the_file_is_loaded(kind: str, operator: str, ops
 
     assert packed.tensors[0].encoding == "sparse"
     assert [node.op_type for node in graph.node] == [operator]
+
+
+def gridded(kind: str, shape: tuple[int, ...]) -> Float:
+    """Return weights for which the encoding named by `kind` is the smallest."""
+    random = np.random.default_rng(4)
+    scales = (0.1 + random.random(shape)).astype(np.float32)
+    if kind == "row_scales":
+        return (random.integers(-1, 2, shape) * scales[(slice(None), *(slice(1),) * (len(shape) - 1))]).astype(
+            np.float32
+        )
+    if kind == "block_scales":
+        numbers = random.integers(-7, 8, shape).astype(np.float32)
+        return numbers * np.repeat(scales[: shape[0] // 32], 32, axis=0)
+    if kind == "repeated_rows":
+        return dense(shape)[random.integers(0, shape[0] // 6, shape[0])]
+    return dense(shape).astype(np.float16).astype(np.float32)
+
+
+GRIDDED = {"MatMul": (96, 63), "Gemm": (96, 63), "Conv": (96, 17, 3, 3), "Gather": (224, 33)}
+
+
+@pytest.mark.parametrize("level", [Level.ORT_ENABLE_BASIC, Level.ORT_ENABLE_ALL])
+@pytest.mark.parametrize("opset", [9, 13, 22])
+@pytest.mark.parametrize("operator", GRIDDED)
+@pytest.mark.parametrize("kind", ["row_scales", "block_scales", "repeated_rows", "halves"])
+def test_grid_is_found_and_folds_away_when_the_file_is_loaded(
+    kind: str, operator: str, opset: int, level: Level, tmp_path: Path
+) -> None:
+    model = single(operator, gridded(kind, GRIDDED[operator]), opset)
+
+    packed = pack(model)
+
+    assert packed.tensors[0].encoding == kind
+    assert [node.op_type for node in optimized(packed.model, tmp_path, level).node] == [operator]
+
+
+def test_ternary_rows_take_ternary_digits_when_each_has_its_scale() -> None:
+    report = pack(single("MatMul", gridded("row_scales", (384, 1536)))).tensors[0]
+
+    assert 1.6 < report.bits_per_weight < 1.65
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("point", [0, 3, 100])
+def test_zero_point_is_the_background_when_integers_are_sparse(point: int, dtype: type[np.int8 | np.uint8]) -> None:
+    random = np.random.default_rng(0)
+    values = np.where(random.random((200, 300)) < 0.1, random.integers(1, 127, (200, 300)), point).astype(dtype)
+
+    report = pack(single("Gather", values)).tensors[0]
+
+    assert report.encoding == "sparse"
+    assert report.bits_per_weight < 1.6
 
 
 @pytest.mark.parametrize("kind", ["shared 16", "sparse 0.1", "both 0.1"])

@@ -12,7 +12,7 @@ from workers.compute.encodings.base import Contents, Encoded
 # An encoding returns None where it cannot hold the values exactly.
 Encoding = Callable[[Contents, int], Encoded | None]
 
-SUPPORT = frozenset({"base", "digits", "packer"})
+SUPPORT = frozenset({"base", "digits", "packer", "scales", "streams"})
 
 
 def _encodings() -> dict[str, Encoding]:

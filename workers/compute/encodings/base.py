@@ -50,10 +50,16 @@ class Contents:
         """Distinct bit patterns, ascending; +0.0 comes first if it occurs."""
         return self._distinct[0]
 
-    @cached_property
-    def nonzeros(self) -> int:
-        """Elements whose bits are not those of +0."""
-        return int(np.count_nonzero(self.bits))
+    @property
+    def commonest(self) -> NDArray[np.unsignedinteger]:
+        """The bit pattern that most elements have (+0 if several do and it is one), shape (1,)."""
+        place = int(np.argmax(self._distinct[1]))
+        return self.distinct[place : place + 1]
+
+    @property
+    def scattered(self) -> int:
+        """Elements whose bits are not the commonest."""
+        return self.bits.size - int(self._distinct[1].max(initial=0))
 
     @cached_property
     def entropy_bits(self) -> float:

@@ -22,6 +22,7 @@ _BYTE = 256
 _LOOKED_UP = 65_536
 
 MOD = 10  # the opset that brought Mod
+MAX_BASE = 256  # digits fit one byte
 
 
 @dataclass(frozen=True)
