@@ -111,6 +111,7 @@ class TensorReport(Contract):
     entropy_bits_per_weight: float = Field(description="first-order entropy bound")
     dense_bytes: int
     packed_bytes: int
+    load_ms: float | None = Field(None, description="what decoding it adds to the load, one tensor at a time")
     snr_db: float | None = Field(None, description="against the same tensor of the original, where there is one")
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tests.workers.encodings.graphs import READERS, Level, optimized, run, serialized, single
 from tests.workers.graph.networks import answers, bert, rows_for
+from workers.compute.encodings import packer
 from workers.compute.encodings.packer import pack
 from workers.compute.graph.readers import matrices
 
@@ -198,3 +199,49 @@ def test_whole_model_runs_when_many_tensors_are_packed(tmp_path: Path) -> None:
     onnx.checker.check_model(onnx.load_from_string(serialized(packed.model)), full_check=True)
     np.testing.assert_array_equal(answers(packed.model, rows), answers(model, rows))
     np.testing.assert_array_equal(answers(again.model, rows), answers(model, rows))
+
+
+def test_loading_is_timed_when_packed() -> None:
+    coded, plain = (pack(single("MatMul", values)).tensors[0] for values in (shared((2048, 1024), 3), dense((64, 64))))
+
+    assert coded.load_ms is not None
+    assert coded.load_ms > 0
+    assert plain.load_ms == 0
+
+
+def test_slowest_encodings_are_given_up_when_loading_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packer, "_opening_ms", lambda: 0.0)
+    model = bert(layers=2)
+    for name in matrices(model):
+        model.write(name, contents("shared 16", model.read(name).shape))
+    unlimited = pack(model).tensors
+
+    packed = pack(model, max_load_ms=1e-6)
+
+    assert {report.encoding for report in unlimited} >= {"codebook"}
+    assert {report.encoding for report in packed.tensors} == {"dense"}
+    assert sum(report.load_ms or 0 for report in packed.tensors) <= 1e-6
+    rows = rows_for(model, 2)
+    np.testing.assert_array_equal(answers(packed.model, rows), answers(model, rows))
+
+
+def test_a_quicker_encoding_is_preferred_to_none_when_the_smallest_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = single("MatMul", pruned(shared((256, 256), 15), 0.1))
+    took = {"sparse": 100.0, "codebook": 10.0}
+    monkeypatch.setattr(packer, "_opening_ms", lambda: 0.0)
+    monkeypatch.setattr(packer, "_decoded_ms", lambda file, _: took["sparse" if b"CumSum" in file else "codebook"])
+
+    chosen = {limit: pack(model, limit).tensors[0].encoding for limit in (None, 100, 50, 5)}
+
+    assert chosen == {None: "sparse", 100: "sparse", 50: "codebook", 5: "dense"}
+
+
+def test_the_dearest_goes_first_when_loading_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = single("Gemm", shared((256, 256), 16))
+    model.write("bias", shared((2048,), 2))
+    monkeypatch.setattr(packer, "_opening_ms", lambda: 0.0)
+    monkeypatch.setattr(packer, "_decoded_ms", lambda _, contents: 10.0 + contents.values.size / 1e6)
+
+    tensors = pack(model, max_load_ms=15).tensors
+
+    assert {report.name: report.encoding for report in tensors} == {"w": "codebook", "bias": "dense"}
