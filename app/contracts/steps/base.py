@@ -1,5 +1,6 @@
 """What every technique's options have in common."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -22,6 +23,8 @@ class StepSpec(Contract):
     trains: ClassVar[bool] = False
     # A lowering step changes the graph to operators that no later step can train through.
     lowers: ClassVar[bool] = False
+    # Earlier techniques whose work this one would undo: why, and what would work instead.
+    cannot_follow: ClassVar[Mapping[str, str]] = {}
 
     if TYPE_CHECKING:
         technique: str  # declared by each subclass as its own literal

@@ -5,6 +5,7 @@ import pytest
 
 from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.share_weights import ShareWeights
+from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
 from tests.workers.graph.networks import answers, bert, cnn, rows_for
 from tests.workers.techniques.steps import take
@@ -56,6 +57,18 @@ def test_many_clusters_answer_almost_the_same_when_shared(tmp_path: Path) -> Non
     shared = take(ShareWeights(clusters=256, epochs=0, init="density"), model, tmp_path).model
 
     assert np.abs(answers(shared, rows) - answers(model, rows)).mean() < 0.1
+
+
+def test_ternary_rows_stay_and_a_note_says_so_when_shared_later(tmp_path: Path) -> None:
+    ternary = take(Ternarize(epochs=0, min_size=1000), bert(layers=1), tmp_path).model
+
+    outcome = take(ShareWeights(clusters=4, min_size=512, epochs=2), ternary, tmp_path)
+
+    kinds = {name: promise.kind for name, promise in outcome.model.constraints.items()}
+    assert kinds["words.w"] == "ternary"
+    assert kinds["layer0.mlp.up.w"] == "shared"
+    assert outcome.model.constraints["words.w"].holds(outcome.model.read_floats("words.w"))
+    assert any("fewer values" in note for note in outcome.notes)
 
 
 def test_refusal_names_the_cure_when_every_tensor_is_small(tmp_path: Path) -> None:

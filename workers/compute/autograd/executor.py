@@ -16,7 +16,7 @@ from workers.compute.autograd.builder import Target, build
 from workers.compute.autograd.checkpointing import Segment, counted, run_segments, segments_of
 from workers.compute.autograd.dtypes import TORCH_TYPES, from_numpy, to_numpy, widen
 from workers.compute.autograd.fusions import FUSIONS
-from workers.compute.autograd.parametrization import Parametrization, parametrize, stored
+from workers.compute.autograd.parametrization import Parametrization, carried, parametrize, stored
 from workers.compute.autograd.plan import Plan, run
 from workers.compute.graph.constraints import Constraint
 from workers.compute.graph.model import Model
@@ -233,8 +233,10 @@ class Executor(nn.Module):
         """Store weights and statistics in the model's initializers, in the file's types, constraints kept exactly."""
         with torch.no_grad():
             for name, weight in self.trained.items():
-                kind = self.model.read(name).dtype
-                self.model.write(name, stored(weight(), self.model.constraints.get(name), kind))
+                kind, constraint = self.model.read(name).dtype, self.model.constraints.get(name)
+                self.model.write(name, stored(weight(), constraint, kind))
+                if constraint is not None:
+                    self.model.constraints[name] = carried(weight, constraint)
             for position, name in enumerate(self._statistics):
                 kind = self.model.read(name).dtype
                 self.model.write(name, to_numpy(self.get_buffer(f"statistic{position}")).astype(kind))

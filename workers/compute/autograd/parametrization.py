@@ -1,6 +1,7 @@
-"""Trainable forms of a constrained weight: what autograd sees of a Mask, a Codebook or a free tensor."""
+"""Trainable forms of a constrained weight: what autograd sees of a free tensor, a Mask, a Codebook, Signs."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workers.compute.autograd.dtypes import from_numpy, to_floats
-from workers.compute.graph.constraints import Codebook, Constraint, Mask
+from workers.compute.graph.constraints import Codebook, Constraint, Mask, Signs
+from workers.compute.graph.signs import magnitudes, others
 
 
 class Free(nn.Module):
@@ -85,6 +87,42 @@ class Clustered(nn.Module):
         return shared
 
 
+class Signed(nn.Module):
+    """A weight of one magnitude per channel: the latent weights behind it are trained, straight-through.
+
+    Computes what `graph.signs.nearest` does, sums in float64 as there, so that both choose the same zeros.
+    """
+
+    kept: Tensor
+
+    def __init__(self, value: Tensor, promise: Signs, scale: Tensor) -> None:
+        """Train the latent `value` and, where magnitudes are learned, `scale` (one per channel, other axes 1)."""
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+        self.scale = nn.Parameter(scale) if promise.learned else None
+        self._threshold = promise.threshold
+        self._others = others(value.dim(), promise.axis)
+        self.register_buffer("kept", torch.from_numpy(promise.kept.copy()).to(value.device))
+
+    def forward(self) -> Tensor:
+        """Return the signs times their magnitudes; the gradient reaches the latent weights unchanged."""
+        latent = self.value.detach()
+        sizes = latent.abs().masked_fill(~self.kept, 0)
+        shown = self.kept
+        if self._threshold is not None:
+            shown = shown & (sizes > (self._threshold * self._mean(sizes, shown)).to(sizes.dtype))
+        scale = self._mean(sizes.masked_fill(~shown, 0), shown).to(sizes.dtype)
+        if self.scale is not None:
+            scale = self.scale.abs()
+        signs = torch.where(latent < 0, -1, 1).to(sizes.dtype).masked_fill(~shown, 0)
+        # The difference is exactly zero, so the values stay exactly the channel's own.
+        return signs * scale + (self.value - latent).masked_fill(~self.kept, 0)
+
+    def _mean(self, sizes: Tensor, shown: Tensor) -> Tensor:
+        count = shown.sum(self._others, keepdim=True).clamp(min=1)
+        return sizes.sum(self._others, keepdim=True, dtype=torch.float64) / count
+
+
 class Projected(nn.Module):
     """A weight under any other constraint: projected going forward, untouched going back (straight-through)."""
 
@@ -100,7 +138,7 @@ class Projected(nn.Module):
         return self.value + (projected - self.value).detach()
 
 
-Parametrization = Free | Masked | Clustered | Projected
+Parametrization = Free | Masked | Clustered | Signed | Projected
 
 
 @functools.singledispatch
@@ -123,6 +161,22 @@ def _(constraint: Codebook, value: Tensor) -> Parametrization:
     centroids[constraint.indices.reshape(-1)] = shared.reshape(-1)
     indices = torch.from_numpy(constraint.indices.astype(np.int32))
     return Clustered(from_numpy(centroids).to(value.device), indices.to(value.device), constraint.zero)
+
+
+@parametrize.register
+def _(constraint: Signs, value: Tensor) -> Parametrization:
+    shown = to_floats(value)
+    if not isinstance(value, nn.Parameter):
+        value = from_numpy(constraint.behind(shown)).to(value.device, value.dtype)
+    scale = from_numpy(magnitudes(constraint.project(shown), constraint.axis)).to(value.device, value.dtype)
+    return Signed(value, constraint, scale)
+
+
+def carried(weight: Parametrization, constraint: Constraint) -> Constraint:
+    """Return the constraint with what training has to go on from, where it is more than the weight itself."""
+    if isinstance(weight, Signed) and isinstance(constraint, Signs):
+        return replace(constraint, latent=to_floats(weight.value))
+    return constraint
 
 
 def stored(value: Tensor, constraint: Constraint | None, kind: np.dtype[np.generic]) -> NDArray[np.generic]:

@@ -5,11 +5,13 @@ codebook are a cluster fixed at zero). Training goes through it (`autograd.param
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from workers.compute.graph import signs
 
 Float = NDArray[np.floating]
 
@@ -80,14 +82,59 @@ class Codebook:
         return self.centroids(value)[self.indices]
 
 
+@dataclass(frozen=True)
+class Signs:
+    """Each weight is -a or a, and 0 where it may be, with one a for each index of `axis` (None: one for the tensor).
+
+    With a `threshold` (of the channel's mean magnitude, below 1) any weight may be 0: ternary. Without one only those
+    are that `kept` calls pruned: binary. `latent` is what training goes on from: the weights behind those shown.
+    `learned` lets training move a itself instead of taking the mean magnitude of what is shown.
+    """
+
+    axis: int | None
+    kept: NDArray[np.bool_]
+    threshold: float | None = None
+    learned: bool = False
+    latent: Float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The promise's name in reports."""
+        return "binary" if self.threshold is None else "ternary"
+
+    def holds(self, value: Float) -> bool:
+        """Whether each weight has its channel's one magnitude, or is a zero that is allowed."""
+        sizes = np.abs(value)
+        zero = sizes == 0 if self.threshold is not None else ~self.kept
+        fits = np.where(zero, sizes == 0, sizes == signs.magnitudes(value, self.axis))
+        return bool(fits.all() and not sizes[~self.kept].any())
+
+    def project(self, value: Float) -> Float:
+        """Return the signs and magnitudes nearest to `value`, or `value` itself where it keeps the promise."""
+        return value if self.holds(value) else signs.nearest(value, self.axis, self.kept, self.threshold)
+
+    def behind(self, value: Float) -> Float:
+        """Return the latent weights if they are those behind `value`, which a step may have changed, else `value`."""
+        latent = self.latent
+        if latent is None or latent.shape != value.shape:
+            return value
+        shown = signs.nearest(latent, self.axis, self.kept, self.threshold)
+        return latent if np.array_equal(np.sign(shown), np.sign(value)) else value
+
+
 def zeros_of(constraint: Constraint | None, value: Float) -> NDArray[np.bool_]:
     """Return where a tensor's promised zeros are, in the shape of `value`; nowhere without such a promise."""
-    if isinstance(constraint, Mask):
+    if isinstance(constraint, Mask | Signs):
         return ~constraint.kept
     if isinstance(constraint, Codebook) and constraint.zero is not None:
         zeros: NDArray[np.bool_] = constraint.indices == constraint.zero
         return zeros
     return np.zeros(value.shape, np.bool_)
+
+
+def is_settled(constraint: Constraint | None) -> bool:
+    """Whether every value is already one of a few of its own group's, which no codebook could name in fewer bits."""
+    return isinstance(constraint, Signs)
 
 
 def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.bool_]) -> Constraint:
@@ -97,6 +144,8 @@ def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.boo
     nearest to zero, whose other weights become zero with it.
     """
     kept = kept & ~zeros_of(constraint, value)
+    if isinstance(constraint, Signs):
+        return replace(constraint, kept=kept)
     if not isinstance(constraint, Codebook):
         return Mask(kept)
     zero, clusters = constraint.zero, constraint.clusters
@@ -119,4 +168,7 @@ def shrink(constraint: Constraint, kept: Sequence[NDArray[np.intp] | None]) -> C
             constraint = Mask(np.take(constraint.kept, places, axis))
         elif places is not None and isinstance(constraint, Codebook):
             constraint = Codebook(np.take(constraint.indices, places, axis), constraint.clusters, constraint.zero)
+        elif places is not None and isinstance(constraint, Signs):
+            latent = None if constraint.latent is None else np.take(constraint.latent, places, axis)
+            constraint = replace(constraint, kept=np.take(constraint.kept, places, axis), latent=latent)
     return constraint

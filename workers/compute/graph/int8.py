@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compute.graph.model import Model
-from workers.compute.graph.readers import Reader, matrices, readers
+from workers.compute.graph.readers import Reader, matrices, output_axis, readers
 
 _LIMIT = 127  # symmetric: -128 is not used, so that w and -w quantise alike
 # Smaller tensors would not pay for the operators that decode them.
@@ -55,7 +55,7 @@ def quantize_storage(model: Model, exclude: Collection[str], *, per_channel: boo
             use.node.name in exclude for use in readers(model.graph.initializers[name])
         ):
             continue
-        axis = _output_axis(reader) if per_channel else None
+        axis = output_axis(reader) if per_channel else None
         quantized, scales = quantize(weights, axis)
         _decode(model, name, quantized, scales)
         stored += 1
@@ -118,18 +118,3 @@ def _initializer(model: Model, name: str, values: NDArray[np.generic]) -> ir.Val
     value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     model.graph.register_initializer(value)
     return value
-
-
-def _output_axis(reader: Reader) -> int | None:
-    """Return the weight's axis of output channels, if there is one."""
-    if reader.axes is None or len(reader.axes) < 2:  # noqa: PLR2004  # a matrix
-        return None
-    node, last = reader.node, len(reader.axes) - 1
-    if node.op_type in {"Conv", "Gather"}:
-        return reader.axes[0]
-    if node.op_type in {"ConvTranspose", "LSTM", "GRU", "RNN"}:
-        return reader.axes[1]
-    if node.op_type in {"MatMul", "Gemm"} and reader.index == 1:
-        transposed = node.attributes.get("transB")
-        return reader.axes[last - 1 if transposed is not None and transposed.as_int() else last]
-    return None

@@ -57,6 +57,21 @@ def input_axis(reader: Reader) -> int | None:
     return None if place is None else reader.axes[place]
 
 
+def output_axis(reader: Reader) -> int | None:
+    """Return the weight's axis of output channels, or of a table's rows, or None where there is no one such."""
+    if reader.axes is None or len(reader.axes) < _MATRIX:
+        return None
+    node, last = reader.node, len(reader.axes) - 1
+    if node.op_type in {"Conv", "Gather"}:
+        return reader.axes[0]
+    if node.op_type in {"ConvTranspose", "LSTM", "GRU", "RNN"}:
+        return reader.axes[1]
+    if node.op_type in {"MatMul", "Gemm"} and reader.index == 1:
+        transposed = node.attributes.get("transB")
+        return reader.axes[last - 1 if transposed is not None and transposed.as_int() else last]
+    return None
+
+
 def _summed(reader: Reader) -> int | None:
     node, last = reader.node, len(reader.axes or ()) - 1
     if node.op_type in {"MatMul", "Gemm"}:

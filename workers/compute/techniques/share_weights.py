@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from app.contracts.steps.share_weights import ShareWeights
 from app.errors import TechniqueNotApplicable
 from workers.compute.graph.clustering import assign, cluster
-from workers.compute.graph.constraints import Codebook, zeros_of
+from workers.compute.graph.constraints import Codebook, is_settled, zeros_of
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import matrices
 from workers.compute.techniques.base import Context, Outcome, retrain
@@ -18,8 +18,9 @@ def apply(model: Model, spec: ShareWeights, context: Context) -> Outcome:
     Raises TechniqueNotApplicable when no tensor is large enough.
     """
     shared = model.clone()
-    names = [name for name in matrices(shared) if shared.read(name).size >= spec.min_size]
-    if not names:
+    large = [name for name in matrices(shared) if shared.read(name).size >= spec.min_size]
+    names = [name for name in large if not is_settled(shared.constraints.get(name))]
+    if not large:
         msg = f"no matrix, kernel or table has {spec.min_size} weights or more; lower min_size"
         raise TechniqueNotApplicable(msg)
     for name in names:
@@ -27,8 +28,10 @@ def apply(model: Model, spec: ShareWeights, context: Context) -> Outcome:
         codebook, quantized = share(values, _zeros(shared, name, values, spec.clusters), spec, context.seed)
         shared.constraints[name] = codebook
         shared.write(name, quantized.astype(shared.read(name).dtype))
-    note = f"{len(names)} tensors share {spec.clusters} values each at most"
-    return Outcome(shared, (note,), retrain(shared, spec, context))
+    notes = [f"{len(names)} tensors share {spec.clusters} values each at most"] if names else []
+    if left := len(large) - len(names):
+        notes.append(f"{left} tensors keep the fewer values that an earlier step gave each of their channels or blocks")
+    return Outcome(shared, tuple(notes), retrain(shared, spec, context) if names else ())
 
 
 def share(

@@ -1,0 +1,58 @@
+"""Which weights a technique that decides values works on, and how far its values are from theirs."""
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.compute.graph.model import Model
+from workers.compute.graph.readers import Reader, matrices, readers
+
+Float = NDArray[np.floating]
+
+
+class Selection(Protocol):
+    """What the user says about it."""
+
+    @property
+    def min_size(self) -> int:
+        """The least weights that a tensor must have."""
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether tables that rows are looked up in belong to it."""
+
+    @property
+    def keep_first_last(self) -> bool:
+        """Whether the first and the last matrix or kernel do not."""
+
+
+def targets(model: Model, selection: Selection) -> dict[str, Reader]:
+    """Return matrices, kernels and tables with their readers; of all but tables the first and last may be kept out."""
+    found = matrices(model)
+    tables = {name for name in found if is_table(model, name)}
+    if selection.keep_first_last:
+        place = {id(node): position for position, node in enumerate(model.graph.all_nodes())}
+        order = sorted(found.keys() - tables, key=lambda name: (place[id(found[name].node)], name))
+        found = {name: reader for name, reader in found.items() if name not in {*order[:1], *order[-1:]}}
+    if not selection.embeddings:
+        found = {name: reader for name, reader in found.items() if name not in tables}
+    return {name: reader for name, reader in found.items() if model.read(name).size >= selection.min_size}
+
+
+def is_table(model: Model, name: str) -> bool:
+    """Whether rows are looked up in the weight."""
+    return any(reader.node.op_type == "Gather" for reader in readers(model.graph.initializers[name]))
+
+
+def snr_db(pairs: Iterable[tuple[Float, Float]]) -> float:
+    """Return the signal-to-noise ratio of all (before, after) together in decibels; infinite where nothing moved."""
+    signal = noise = 0.0
+    for before, after in pairs:
+        signal += float(np.square(before, dtype=np.float64).sum())
+        noise += float(np.square(before.astype(np.float64) - after).sum())
+    if not noise or not signal:
+        return math.inf if not noise else -math.inf
+    return 10 * math.log10(signal / noise)
