@@ -1,0 +1,38 @@
+"""Orders of steps that cannot work are refused at submit, with the reason and what would work."""
+
+import pytest
+from pydantic import ValidationError
+
+from app.contracts.recipe import Recipe
+from app.contracts.steps import SPECS
+
+REFUSED = [
+    ("quantize_int8", "ternarize", "make quantize_int8 the last step"),
+    ("quantize_int8", "binarize", "make quantize_int8 the last step"),
+    ("binarize", "ternarize", "put ternarize before binarize"),
+]
+ALLOWED = [
+    ("prune_weights", "ternarize", "retrain"),
+    ("ternarize", "prune_weights", "binarize"),
+    ("ternarize", "share_weights", "quantize_int8"),
+    ("share_weights", "binarize", "distill"),
+]
+
+
+def recipe(*techniques: str) -> Recipe:
+    return Recipe.model_validate({"steps": [{"technique": technique} for technique in techniques]})
+
+
+@pytest.mark.parametrize(("first", "second", "cure"), REFUSED)
+def test_order_is_refused_with_the_cure_when_it_cannot_work(first: str, second: str, cure: str) -> None:
+    with pytest.raises(ValidationError, match=cure):
+        recipe("prune_weights", first, "retrain", second)
+
+
+@pytest.mark.parametrize("techniques", ALLOWED)
+def test_order_is_taken_when_it_can_work(techniques: tuple[str, ...]) -> None:
+    assert [step.technique for step in recipe(*techniques).steps] == list(techniques)
+
+
+def test_reasons_name_techniques_that_exist() -> None:
+    assert {earlier for spec in SPECS.values() for earlier in spec.cannot_follow} <= SPECS.keys()
