@@ -29,7 +29,7 @@ export HELM_CONFIG_HOME := $(CURDIR)/.cache/helm/config
 export HELM_DATA_HOME := $(CURDIR)/.cache/helm/data
 
 .PHONY: help install demo demo-text demo-stop test check check-python check-format check-lint check-types \
-	check-imports check-kubernetes check-docker check-compose bench soak format docs clean distclean
+	check-imports check-kubernetes check-docker check-compose bench fuzz soak format docs clean distclean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,10 @@ bench: install ## measure our work and the peers' beside it (BENCH=training_step
 	@for script in bench/$(BENCH).py; do \
 		[[ "$$(basename "$$script")" == _* ]] || { echo "== $$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)"; }; \
 	done
+
+fuzz: install ## compare 3,000 new random graphs with ONNX Runtime (PYTEST_ARGS=--hypothesis-seed=7 repeats some)
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/conformance/test_random_graphs.py \
+		--hypothesis-profile=fuzz --timeout=0 $(PYTEST_ARGS)
 
 soak: install ## repeat the flow and fault tests for SOAK_MINUTES (30) in ever new orders
 	@end=$$(( SECONDS + 60 * $(SOAK_MINUTES) )); rounds=0; \

@@ -243,3 +243,9 @@ def test_quantizer_passes_the_gradient_inside_its_range() -> None:
     torch.testing.assert_close(y.detach(), torch.tensor([0.3, -1.0, 12.7]))
     assert x.grad is not None
     torch.testing.assert_close(x.grad, torch.tensor([1.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize("length", [None, 2, 6])
+def test_inverse_transform_of_real_numbers_agrees_with_onnxruntime(length: int | None) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 4, 1)).astype(np.float32)
+    check("DFT", 17, x, None if length is None else np.array(length), axis=1, inverse=1)

@@ -15,7 +15,8 @@ def _complex(x: Tensor) -> Tensor:
 
 
 def _pairs(x: Tensor) -> Tensor:
-    return torch.view_as_real(x) if x.is_complex() else x.unsqueeze(-1)
+    # An inverse transform of real numbers is a conjugate that is still to be computed.
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x.unsqueeze(-1)
 
 
 def _dft(node: Node) -> Kernel:
