@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -56,6 +57,8 @@ def write_much() -> None:
 
 
 def open_many() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # a login's own limit, which it may raise, is often 1,024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(1_100)]
     for one in kept:
         os.close(one)
