@@ -21,9 +21,10 @@ def test_model_with_free_axes_as_paddle_writes_them_is_described(tmp_path: Path)
     answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, [-1, 2, "?", "?"])
     graph = helper.make_graph([helper.make_node("Conv", ["x", "kernel"], ["y"])], "g", [picture], [answer], [kernel])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
-    onnx.save(proto, tmp_path / "m.onnx")
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path)
 
-    found = summarize(tmp_path / "m.onnx", proto, classes=[], has_tokenizer=False)
+    found = summarize(path, path, proto, classes=[], has_tokenizer=False)
 
     assert found.inputs[0].shape == [None, 3, None, None]
     assert found.macs == 6 * 224 * 224
