@@ -1,6 +1,7 @@
 """A real gateway process without workers, a double that plays the worker, and a proxy that breaks connections."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,12 @@ from modelpress.transport import Retry
 from tests.app.acting_worker import ActingWorker
 
 QUICK = Retry(attempts=6, first_wait_s=0.02)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Let programs that the tests start take SIGINT: those of a suite run in the background would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:
