@@ -3,7 +3,7 @@
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self, TypeVar, Unpack, get_args, overload
 
@@ -135,7 +135,7 @@ class Client:
     def submit(
         self,
         model: Model | str,
-        recipe: Recipe | Sequence[StepLike],
+        recipe: Recipe | Mapping[str, object] | Sequence[StepLike],
         dataset: Dataset | str | None = None,
         *,
         idempotency_key: str | None = None,

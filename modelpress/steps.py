@@ -27,13 +27,14 @@ def parse_step(text: str) -> StepSpec:
     return _validated({"technique": name, **_options(name, tail)})
 
 
-def recipe_of(steps: Recipe | Sequence[StepLike]) -> Recipe:
-    """Return a valid recipe. Raises InvalidInput."""
+def recipe_of(steps: Recipe | Mapping[str, object] | Sequence[StepLike]) -> Recipe:
+    """Return a valid recipe, from its steps or as the API takes it. Raises InvalidInput."""
     if isinstance(steps, Recipe):
         return steps
-    read = [parse_step(step) if isinstance(step, str) else _validated(step) for step in steps]
     try:
-        return Recipe(steps=read)
+        if isinstance(steps, Mapping):
+            return Recipe.model_validate(steps)
+        return Recipe(steps=[parse_step(step) if isinstance(step, str) else _validated(step) for step in steps])
     except ValidationError as error:
         raise InvalidInput(_sentences(error)) from error
 

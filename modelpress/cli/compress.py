@@ -9,15 +9,16 @@ import typer
 from rich.console import Console
 
 from app.contracts.dataset import Columns
-from app.contracts.job import Guard, Job, JobState, TaskName
+from app.contracts.job import Guard, Job, TaskName
 from app.contracts.recipe import Recipe
 from app.contracts.report import Report
 from modelpress.cli import render
 from modelpress.cli.exits import EXIT_CODES_HELP, ExitCode, print_problem
 from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, Server
-from modelpress.cli.progress import job_progress, transfer
+from modelpress.cli.progress import transfer
+from modelpress.cli.running import exit_code, follow, model_id, report_of
 from modelpress.client import Client
-from modelpress.errors import Conflict, InvalidInput, NotFound
+from modelpress.errors import InvalidInput
 from modelpress.options import DatasetOptions, JobOptions
 from modelpress.steps import recipe_of, recipe_of_json
 
@@ -79,7 +80,7 @@ def compress(  # noqa: PLR0913  # each parameter is one option of the command li
     finish = Finish(out, dense, as_json)
     with Client(server, api_key) as client:
         job = _submit(client, sources, chosen, options, quiet=as_json)
-        ended = _follow(client, job, quiet=as_json)
+        ended = follow(client, job, quiet=as_json)
         code = _conclude(client, ended, finish)
     raise typer.Exit(code)
 
@@ -98,21 +99,12 @@ def _recipe(steps: list[str], file: Path | None) -> Recipe:
 
 
 def _submit(client: Client, sources: Sources, recipe: Recipe, options: JobOptions, *, quiet: bool) -> Job:
-    model = _model(client, sources.model, quiet=quiet)
+    model = model_id(client, sources.model, quiet=quiet)
     dataset = _dataset(client, sources, quiet=quiet) if sources.dataset else None
     job = client.submit(model, recipe, dataset, **options)
     if not quiet:
         Console(stderr=True).print(f"job {job.id}", highlight=False)
     return job
-
-
-def _model(client: Client, source: str, *, quiet: bool) -> str:
-    if source.startswith("mdl_") and not Path(source).exists():
-        return client.model(source).id
-    if not Path(source).exists():
-        raise InvalidInput(f"{source} does not exist")
-    with transfer(f"upload {Path(source).name}", quiet=quiet) as progress:
-        return client.upload_model(source, progress=progress).id
 
 
 def _dataset(client: Client, sources: Sources, *, quiet: bool) -> str:
@@ -128,43 +120,14 @@ def _dataset(client: Client, sources: Sources, *, quiet: bool) -> str:
         return client.upload_dataset(source, progress=progress, **options).id
 
 
-def _follow(client: Client, job: Job, *, quiet: bool) -> Job:
-    """Wait with a live bar; an interrupt asks the server to cancel and waits for that."""
-    try:
-        with job_progress(quiet=quiet) as show:
-            return client.wait(job, show)
-    except KeyboardInterrupt:
-        Console(stderr=True).print(f"cancelling {job.id}; interrupt again to leave it to the server")
-        try:
-            client.cancel(job)
-            return client.wait(job)
-        except Conflict:  # it ended in the meantime
-            return client.job(job.id)
-        except KeyboardInterrupt:
-            raise typer.Exit(ExitCode.CANCELLED) from None
-
-
 def _conclude(client: Client, job: Job, finish: Finish) -> ExitCode:
-    report = _report(client, job)
+    report = report_of(client, job)
     files = _write(client, job, report, finish)
     if finish.as_json:
         _print_json(job, report, files)
     else:
         _print(job, report, files)
-    if job.state is JobState.SUCCEEDED:
-        return ExitCode.OK
-    if job.state is JobState.CANCELLED:
-        return ExitCode.CANCELLED
-    guard = job.error is not None and job.error.name == "guard-not-met"
-    return ExitCode.GUARD_NOT_MET if guard else ExitCode.FAILED
-
-
-def _report(client: Client, job: Job) -> Report | None:
-    """Return the report; a job that was cancelled or failed early has none."""
-    try:
-        return client.report(job)
-    except (NotFound, Conflict):
-        return None
+    return exit_code(job)
 
 
 def _write(client: Client, job: Job, report: Report | None, finish: Finish) -> dict[str, Path]:

@@ -4,6 +4,7 @@ import typer
 
 from modelpress.cli.compress import compress
 from modelpress.cli.exits import EXIT_CODES_HELP, ReportingGroup
+from modelpress.cli.pack import pack
 from modelpress.cli.resources import (
     benchmark,
     cancel,
@@ -26,7 +27,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         help=f"Compress neural networks into small, fast ONNX files.\n\n{EXIT_CODES_HELP}",
     )
-    commands = (up, compress, techniques, jobs, show, cancel, report, download, benchmark, models, datasets)
+    commands = (up, compress, pack, techniques, jobs, show, cancel, report, download, benchmark, models, datasets)
     for command in commands:
         app.command()(command)
     return app

@@ -86,6 +86,24 @@ def steps(report: Report) -> Table:
     return made
 
 
+def tensors(report: Report) -> Table:
+    """One row per large tensor, largest first: how it is stored."""
+    made = table("tensor", "operator", "!shape", "!encoding", ">bits", ">entropy", ">before", ">after", ">load")
+    for tensor in sorted(report.tensors, key=lambda tensor: -tensor.dense_bytes):
+        made.add_row(
+            tensor.name,
+            tensor.operator,
+            "×".join(map(str, tensor.shape)),
+            tensor.encoding,
+            f"{tensor.bits_per_weight:.2f}",
+            f"{tensor.entropy_bits_per_weight:.2f}",
+            scaled(tensor.dense_bytes, "B"),
+            scaled(tensor.packed_bytes, "B"),
+            "" if tensor.load_ms is None else f"{tensor.load_ms:.1f} ms",
+        )
+    return made
+
+
 def _score(step: StepReport) -> str:
     quality = step.measurement.quality
     if quality is None or not quality.scores:
@@ -98,7 +116,7 @@ def jobs(found: list[Job]) -> Table:
     """List jobs."""
     made = table("!job", "!state", "!created", "recipe", "now")
     for job in found:
-        recipe = " → ".join(step.technique for step in job.recipe.steps)
+        recipe = " → ".join(step.technique for step in job.recipe.steps) or "pack"
         now = "" if job.state.final else f"{job.progress:.0%} {job.stage}"
         made.add_row(job.id, state(job.state), f"{job.created_at.astimezone():%m-%d %H:%M}", recipe, now)
     return made

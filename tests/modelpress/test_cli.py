@@ -121,6 +121,39 @@ def test_compress_when_it_succeeds(run: Callable[..., Result], shift: Shift, tmp
     assert json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == VERDICT
 
 
+def test_pack_when_it_succeeds(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:
+    found = run("pack", "m.onnx", "-o", "small/packed.onnx", "--max-load-ms", "80")
+
+    assert found.exit_code == 0, found.output
+    assert "encoder.layer.5.attention.self.query.weight" in found.stdout
+    assert "codebook" in found.stdout
+    assert "590 kB" in found.stdout
+    assert "73.8 kB" in found.stdout
+    assert VERDICT in found.stdout
+    assert (tmp_path / "small" / "packed.onnx").read_bytes() == CONTENT
+    job = next(shift.client.jobs())
+    assert job.recipe.steps == []
+    assert job.recipe.max_load_ms == 80
+    assert "pack" in run("jobs").stdout
+
+
+def test_pack_when_machines_read_it(run: Callable[..., Result], shift: Shift) -> None:
+    told = json.loads(run("pack", "m.onnx", "--json").stdout)
+
+    assert Path(told["file"]).read_bytes() == CONTENT
+    assert told["report"]["tensors"][0]["encoding"] == "codebook"
+
+
+def test_pack_when_the_job_fails(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:
+    shift.refusals[WorkKind.COMPRESS] = RuntimeCrashed()
+
+    found = run("pack", "m.onnx")
+
+    assert found.exit_code == 1
+    assert "runtime-crashed" in found.stderr
+    assert not (tmp_path / "packed.onnx").exists()
+
+
 def test_compress_when_machines_read_it(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text('[{"technique": "quantize_int8"}]')
     found = run("compress", "m.onnx", "--recipe", "recipe.json", "--json", "-o", "elsewhere")

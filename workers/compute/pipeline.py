@@ -17,7 +17,7 @@ from workers.compute.failure import FailedWithReport
 from workers.compute.finishing import Finished, finish
 from workers.compute.graph.model import Model, save
 from workers.compute.stages import Route, Stage
-from workers.compute.stepping import Taken, place, take_step
+from workers.compute.stepping import Taken, pack_alone, place, take_step
 
 # Weights of the stages; training takes most of a job's time.
 _SET_UP, _FINISH, _TRAINING, _PLAIN = 2.0, 4.0, 20.0, 4.0
@@ -35,7 +35,7 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
     dense = place(scratch, "step-none")
     save(bench.source, dense)
     route.enter()
-    taken = _pointed(bench, bench.source, dense, 0)
+    taken = _pointed(bench, bench.source, dense, 0) if order.recipe.steps else pack_alone(bench, dense)
     reports = [taken.report]
     for index in range(1, len(order.recipe.steps)):
         route.enter()
@@ -56,6 +56,7 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
 def _stages(order: CompressOrder) -> list[Stage]:
     steps = order.recipe.steps
     named = [Stage(f"{i}/{len(steps)} {step.technique}", _weight(step)) for i, step in enumerate(steps, 1)]
+    named = named or [Stage("packing", _PLAIN)]
     return [Stage("measuring the original", _SET_UP), *named, Stage("measuring the result", _FINISH)]
 
 

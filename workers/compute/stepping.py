@@ -38,11 +38,10 @@ def take_step(bench: Bench, before: Model, previous: Path, index: int) -> Taken:
     started = time.monotonic()
     spec = bench.order.recipe.steps[index]
     outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, index))
-    dense, file = place(bench.scratch, f"step-{index}"), place(bench.scratch, f"step-{index}-packed")
+    dense = place(bench.scratch, f"step-{index}")
     save(outcome.model, dense)
     constraints = promises.check(before, outcome.model, dense)
-    packed = pack(outcome.model)
-    save(packed.model, file)
+    packed, file = _packed(bench, outcome.model, f"step-{index}-packed")
     changed = bundles.digests(dense) != bundles.digests(previous)
     done = StepReport(
         index=index,
@@ -50,12 +49,42 @@ def take_step(bench: Bench, before: Model, previous: Path, index: int) -> Taken:
         options=_options(spec),
         duration_s=time.monotonic() - started,
         changed=changed,
-        notes=[*outcome.notes, *([] if changed else ["This step changed nothing."])],
+        notes=[*outcome.notes, *_hastened(bench, packed), *([] if changed else ["This step changed nothing."])],
         curve=list(outcome.curve),
         measurement=_measure(bench, outcome.model, file),
         constraints=constraints,
     )
     return Taken(outcome.model, dense, packed, file, done)
+
+
+def pack_alone(bench: Bench, dense: Path) -> Taken:
+    """Only pack the upload, saved at `dense`: what a recipe without steps does, told as a step of that name."""
+    started = time.monotonic()
+    packed, file = _packed(bench, bench.source, "packed-alone")
+    smaller = sum(tensor.encoding != "dense" for tensor in packed.tensors)
+    done = StepReport(
+        index=0,
+        technique="pack",
+        options={"max_load_ms": bench.order.recipe.max_load_ms},
+        duration_s=time.monotonic() - started,
+        changed=bool(smaller),
+        notes=[f"{smaller} of {len(packed.tensors)} large tensors are stored smaller.", *_hastened(bench, packed)],
+        measurement=_measure(bench, bench.source, file),
+    )
+    return Taken(bench.source, dense, packed, file, done)
+
+
+def _packed(bench: Bench, model: Model, folder: str) -> tuple[Packed, Path]:
+    packed, file = pack(model, bench.order.recipe.max_load_ms), place(bench.scratch, folder)
+    save(packed.model, file)
+    return packed, file
+
+
+def _hastened(bench: Bench, packed: Packed) -> list[str]:
+    limit = bench.order.recipe.max_load_ms
+    if not packed.slow or limit is None:
+        return []
+    return [f"{packed.slow} tensors are stored larger than they could be: decoding may add {limit:g} ms to the load."]
 
 
 def place(scratch: Path, name: str) -> Path:

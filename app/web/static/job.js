@@ -30,7 +30,7 @@ function showRequest(techniques) {
   const link = (path, text) => h("a", { href: path }, text);
   facts(byId("request"), [
     ["model", h("code", {}, job.model)], ["data", job.dataset ? h("code", {}, job.dataset) : "none"], ["task", job.task], ["seed", String(job.seed)],
-    ["recipe", h("code", {}, setOptions(job.recipe.steps, techniques).map(describeStep).join("  →  "))],
+    ["recipe", h("code", {}, setOptions(job.recipe.steps, techniques).map(describeStep).join("  →  ") || "pack")],
     ["guard", job.guard ? `${job.guard.metric} may drop by ${job.guard.max_drop}` : "none"], ["created", when(job.created_at)],
     ["", link(`/?model=${job.model}${job.dataset ? `&dataset=${job.dataset}` : ""}`, "another job with these inputs")],
   ]);

@@ -12,7 +12,7 @@ function draw() {
   const jobs = [...found.values()];
   const link = (job) => h("a", { href: job.artifact ? `/jobs/${job.id}/result` : `/jobs/${job.id}` }, job.id.slice(0, 6), "…", job.id.slice(-6));
   const rows = jobs.map((job) => [
-    h("span", { title: job.id }, link(job)), badge(job.state), job.recipe.steps.map((step) => step.technique).join(" → "),
+    h("span", { title: job.id }, link(job)), badge(job.state), job.recipe.steps.map((step) => step.technique).join(" → ") || "pack",
     FINAL.has(job.state) ? "" : h("progress", { max: 1, value: job.progress, "aria-label": `Progress of ${job.id}: ${percent(job.progress)}` }),
     job.error ? job.error.title : FINAL.has(job.state) ? "" : job.stage, when(job.created_at),
   ]);

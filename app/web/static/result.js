@@ -67,11 +67,13 @@ function copyable(title, text) {
 }
 
 function drawAgain(job, techniques) {
-  const recipe = { version: 1, steps: setOptions(job.recipe.steps, techniques) };
+  const limit = job.recipe.pack?.max_load_ms;
+  const pack = job.recipe.pack ? { pack: limit ? { max_load_ms: limit } : {} } : {};
+  const recipe = { version: 1, ...pack, steps: setOptions(job.recipe.steps, techniques) };
   const body = { model: job.model, ...(job.dataset ? { dataset: job.dataset } : {}), task: job.task, seed: job.seed, recipe, ...(job.guard ? { guard: job.guard } : {}) };
   const curl = `curl -X POST ${location.origin}/v1/jobs -H 'Content-Type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
   const quoted = (value) => (value === null ? "None" : JSON.stringify(value));
-  const steps = JSON.stringify(recipe.steps).replaceAll(":true", ":True").replaceAll(":false", ":False");
+  const steps = JSON.stringify(job.recipe.pack ? recipe : recipe.steps).replaceAll(":true", ":True").replaceAll(":false", ":False");
   const python = `from modelpress import Client\njob = Client("${location.origin}").submit("${job.model}", ${steps}, ${quoted(job.dataset)}, task="${job.task}", seed=${job.seed})`;
   byId("again").replaceChildren(...copyable("Recipe", JSON.stringify(recipe, null, 2)), ...copyable("curl", curl), ...copyable("Python", python),
     h("details", { class: "options" }, h("summary", {}, "Full recipe, defaults included"), copyable("Recipe", JSON.stringify(job.recipe, null, 2))));

@@ -102,6 +102,7 @@ async def test_simultaneous_posts_with_one_key_make_one_job(client: httpx.AsyncC
         ({"model": "nonsense"}, "/model"),
         ({"dataset": f"dst_{UNKNOWN}"}, "/dataset"),
         ({"recipe": {"steps": []}}, "/recipe/steps"),
+        ({"recipe": {"steps": [], "pack": {"max_load_ms": 0}}}, "/recipe/pack/max_load_ms"),
         ({"recipe": {"steps": [{"technique": "prune_layers", "keep": 0}]}}, "/recipe/steps/0/keep"),
         ({"recipe": {"steps": [{"technique": "prune_layers", "kep": 2}]}}, "/recipe/steps/0/kep"),
         ({"recipe": {"steps": [{"technique": "nonsense"}]}}, "/recipe/steps/0"),

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 from app.contracts.tasks import Done, Failed
 from tests.workers.compute.orders import ZERO, compress, digits, digits_npz, mlp, tell
@@ -159,6 +162,43 @@ def test_no_data_are_needed_when_no_step_asks_for_them(tmp_path: Path) -> None:
     assert told.last.report is not None
     assert told.last.report.after.quality is None
     assert told.last.report.after.file_bytes < told.last.report.before.file_bytes / 2
+
+
+def test_model_is_packed_and_unchanged_when_the_recipe_has_no_steps(tmp_path: Path) -> None:
+    path = mlp(tmp_path / "model.onnx")
+    ternary = onnx.load(path)
+    first = ternary.graph.initializer[0]
+    signs = np.sign(np.rint(numpy_helper.to_array(first) * 3)) * np.linspace(0.1, 0.2, 96, dtype=np.float32)
+    first.CopyFrom(numpy_helper.from_array(signs.astype(np.float32), first.name))
+    onnx.save(ternary, path)
+    digits_npz(tmp_path / "digits.npz")
+
+    told = tell(tmp_path, compress(recipe={"pack": {}, "steps": []}, guard={"metric": "accuracy", "max_drop": 0}))
+
+    assert isinstance(told.last, Done), told
+    report = told.last.report
+    assert report is not None
+    assert [(step.technique, step.notes) for step in report.steps] == [
+        ("pack", ["1 of 2 large tensors are stored smaller."])
+    ]
+    assert {tensor.name: tensor.encoding for tensor in report.tensors} == {"w1": "row_scales", "w2": "dense"}
+    assert report.after.file_bytes < report.before.file_bytes / 2
+    images, _ = digits()
+    sessions = [ort.InferenceSession(file) for file in (path, tmp_path / "out" / "packed.onnx")]
+    before, after = (session.run(None, {"image": images[:50]})[0] for session in sessions)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_nothing_is_packed_when_loading_may_take_no_time(tmp_path: Path) -> None:
+    mlp(tmp_path / "model.onnx")
+    steps = [{"technique": "share_weights", "clusters": 4, "epochs": 0, "min_size": 2}]
+
+    told = tell(tmp_path, compress(dataset=None, recipe={"pack": {"max_load_ms": 1e-9}, "steps": steps}))
+
+    assert isinstance(told.last, Done), told
+    assert told.last.report is not None
+    slow = sum((tensor.load_ms or 0) > 1e-9 for tensor in told.last.report.tensors)
+    assert slow == 0
 
 
 def test_report_comes_along_when_the_guard_is_not_met(tmp_path: Path) -> None:

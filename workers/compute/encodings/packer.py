@@ -27,10 +27,14 @@ _PLAIN_OPSET, _PLAIN_IR_VERSION = 13, 8
 
 @dataclass(frozen=True)
 class Packed:
-    """The packed model and one record for every tensor of 2 kB or more."""
+    """The packed model and one record for every tensor of 2 kB or more.
+
+    `slow` counts the tensors that are stored larger than could be, so that loading takes no longer than allowed.
+    """
 
     model: Model
     tensors: tuple[TensorReport, ...]
+    slow: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def pack(model: Model, max_load_ms: float | None = None) -> Packed:
     for choice in choices:
         if choice.option.encoded.nodes:
             _replace(packed.graph, choice.value, choice.option.encoded, start)
-    return Packed(packed, tuple(_stored(choice.report, choice.option) for choice in choices))
+    reports = tuple(_stored(choice.report, choice.option) for choice in choices)
+    return Packed(packed, reports, sum(bool(choice.left) for choice in choices))
 
 
 @dataclass(frozen=True)

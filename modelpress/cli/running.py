@@ -1,0 +1,57 @@
+"""What the commands that run a job share: the model's id, waiting, the report, the exit code."""
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from app.contracts.job import Job, JobState
+from app.contracts.report import Report
+from modelpress.cli.exits import ExitCode
+from modelpress.cli.progress import job_progress, transfer
+from modelpress.client import Client
+from modelpress.errors import Conflict, InvalidInput, NotFound
+
+
+def model_id(client: Client, source: str, *, quiet: bool) -> str:
+    """Return the id of a model on the server: given as such, or uploaded from this path."""
+    if source.startswith("mdl_") and not Path(source).exists():
+        return client.model(source).id
+    if not Path(source).exists():
+        raise InvalidInput(f"{source} does not exist")
+    with transfer(f"upload {Path(source).name}", quiet=quiet) as progress:
+        return client.upload_model(source, progress=progress).id
+
+
+def follow(client: Client, job: Job, *, quiet: bool) -> Job:
+    """Wait with a live bar; an interrupt asks the server to cancel and waits for that."""
+    try:
+        with job_progress(quiet=quiet) as show:
+            return client.wait(job, show)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(f"cancelling {job.id}; interrupt again to leave it to the server")
+        try:
+            client.cancel(job)
+            return client.wait(job)
+        except Conflict:  # it ended in the meantime
+            return client.job(job.id)
+        except KeyboardInterrupt:
+            raise typer.Exit(ExitCode.CANCELLED) from None
+
+
+def report_of(client: Client, job: Job) -> Report | None:
+    """Return the report; a job that was cancelled or failed early has none."""
+    try:
+        return client.report(job)
+    except (NotFound, Conflict):
+        return None
+
+
+def exit_code(job: Job) -> ExitCode:
+    """Return what a script is told about a job that ended."""
+    if job.state is JobState.SUCCEEDED:
+        return ExitCode.OK
+    if job.state is JobState.CANCELLED:
+        return ExitCode.CANCELLED
+    guard = job.error is not None and job.error.name == "guard-not-met"
+    return ExitCode.GUARD_NOT_MET if guard else ExitCode.FAILED
