@@ -25,6 +25,8 @@ Measure = Literal["magnitude", "activation_variance", "gradient_norm", "taylor"]
 Scores = dict[str, NDArray[np.float64]]
 
 _TINY = 1e-30
+# Entries of a unit's activations that are kept where they are compared with one another.
+_ENTRIES = 4096
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,42 @@ def by_magnitude(model: Model, coupling: Coupling) -> Scores:
 def by_activation_variance(model: Model, coupling: Coupling, probe: Probe) -> Scores:
     """Return the variance of each unit's activation over rows and positions: what hardly varies is a bias.
 
-    A group whose activations no value holds by themselves goes by its weights, on the same scale within the group.
+    A group whose activations no value holds by themselves goes by its weights.
     """
-    places = coupling.activations()
-    moments = {name: np.zeros((3, coupling.by_name[name].units)) for name in places}
-    capture = tuple({value for value, _ in places.values()})
-    with torch.no_grad():
-        for executor, batch in _batches(model, probe, trainable=False):
-            values = executor(batch.inputs, capture)
-            for name, (value, axis) in places.items():
-                labels = coupling.walked.labels[value][axis]
-                if labels is not None:
-                    units = coupling.units(labels)[:, 1]
-                    moments[name] += _moments(values[value], axis, units, coupling.by_name[name].units)
-    found = {name: (squares / count) - (total / count) ** 2 for name, (count, total, squares) in moments.items()}
+    moments = {name: np.zeros((3, coupling.by_name[name].units)) for name in coupling.activations()}
+    for name, rows in _activations(model, coupling, probe):
+        moments[name] += np.stack([np.full(len(rows), float(rows.shape[1])), rows.sum(1), (rows**2).sum(1)])
+    found = {name: squares / count - (total / count) ** 2 for name, (count, total, squares) in moments.items()}
     return {**by_magnitude(model, coupling), **found}
+
+
+def activations(model: Model, coupling: Coupling, probe: Probe) -> Scores:
+    """Return each unit's activations over rows and positions, by group: (units, entries).
+
+    What has more than some thousand entries for each unit is thinned out evenly.
+    """
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    batches = -(-probe.rows // probe.batch_size)
+    for name, rows in _activations(model, coupling, probe):
+        parts.setdefault(name, []).append(rows[:, :: max(1, rows.shape[1] * batches // _ENTRIES)])
+    return {name: np.concatenate(found, axis=1) for name, found in parts.items()}
+
+
+def _activations(model: Model, coupling: Coupling, probe: Probe) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield each group's activations in each batch, (units, entries); several positions of a unit are averaged."""
+    places = coupling.activations()
+    capture = tuple({value for value, _ in places.values()})
+    for executor, batch in _batches(model, probe, trainable=False):
+        with torch.no_grad():
+            values = executor(batch.inputs, capture)
+        for name, (value, axis) in places.items():
+            labels = coupling.walked.labels[value][axis]
+            if labels is not None:
+                rows = to_numpy(values[value].movedim(axis, 0).reshape(len(labels), -1)).astype(np.float64)
+                units, count = coupling.units(labels)[:, 1], coupling.by_name[name].units
+                total = np.zeros((count, rows.shape[1]))
+                np.add.at(total, units, rows)
+                yield name, total / np.bincount(units, minlength=count)[:, None]
 
 
 def by_gradient(model: Model, coupling: Coupling, probe: Probe, measure: Measure) -> Scores:
@@ -140,13 +163,6 @@ def _summed(values: NDArray[np.float64], group: Group, axis: int, units: NDArray
     by_position = values.sum(axis=tuple(at for at in range(values.ndim) if at != axis))
     inside = units >= 0
     return np.bincount(units[inside], by_position[inside], group.units).astype(np.float64)
-
-
-def _moments(value: Tensor, axis: int, units: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Return the number, sum and sum of squares of each unit's entries. Returns (3, units)."""
-    flat = to_numpy(value.detach().movedim(axis, 0).reshape(value.shape[axis], -1)).astype(np.float64)
-    rows = (np.full(len(flat), float(flat.shape[1])), flat.sum(1), (flat**2).sum(1))
-    return np.stack([np.bincount(units, row, count) for row in rows])
 
 
 def relative(scores: Scores) -> Scores:
