@@ -9,6 +9,7 @@ from app.contracts.steps.base import RetrainedSpec
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.training import Fit, OnStep, fit
 from workers.compute.datasets.samples import Dataset
+from workers.compute.graph.costs import cost
 from workers.compute.graph.model import Model
 
 # Weight of the labels against the upload's answers, and the temperature that softens those (Hinton et al., 2015).
@@ -79,6 +80,13 @@ def retrain(
         threads=context.threads,
     )
     return fit(model, context.dataset, settings, teacher=context.original, progress=context.progress, on_step=on_step)
+
+
+def shrunk(before: Model, after: Model) -> str:
+    """Return a note on how much smaller a model has become."""
+    old, new = cost(before), cost(after)
+    macs = f", multiply-accumulates from {old.macs:,} to {new.macs:,}" if old.macs and new.macs else ""
+    return f"parameters from {old.parameters:,} to {new.parameters:,}{macs}"
 
 
 def dataset_of(context: Context, technique: str) -> Dataset:

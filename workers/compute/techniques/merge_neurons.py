@@ -11,11 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from app.contracts.steps.merge_neurons import MergeNeurons
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.importance import Probe, activations
-from workers.compute.graph.costs import cost
 from workers.compute.graph.dimensions import Coupling, Group, Member, couple, remove_units
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import input_axis, readers
-from workers.compute.techniques.base import Context, Outcome, retrain
+from workers.compute.techniques.base import Context, Outcome, retrain, shrunk
 
 # Rows that tell what is active together; more change no cluster worth the time.
 _ROWS = 256
@@ -45,7 +44,7 @@ def apply(model: Model, spec: MergeNeurons, context: Context) -> Outcome:
         context.progress(0.5 * (done + 1) / len(groups), None)
     smaller = remove_units(merged, coupling, {name: units for name, units in gone.items() if units})
     _keep_promises(smaller)
-    notes = (*_notes(groups, gone), _size(model, smaller), *_said(spec, context))
+    notes = (*_notes(groups, gone), shrunk(model, smaller), *_said(spec, context))
     return Outcome(smaller, notes, retrain(smaller, spec, context) if any(gone.values()) else ())
 
 
@@ -142,10 +141,6 @@ def _notes(groups: list[Group], gone: Mapping[str, list[int]]) -> list[str]:
         after = before - sum(len(gone[group.name]) for group in alike)
         found.append(f"merged {before:,} {kind} in {len(alike)} group{'s' if len(alike) > 1 else ''} into {after:,}")
     return found
-
-
-def _size(model: Model, smaller: Model) -> str:
-    return f"parameters from {cost(model).parameters:,} to {cost(smaller).parameters:,}"
 
 
 def _said(spec: MergeNeurons, context: Context) -> list[str]:

@@ -16,10 +16,9 @@ from workers.compute.autograd.importance import (
     by_magnitude,
     relative,
 )
-from workers.compute.graph.costs import cost
 from workers.compute.graph.dimensions import Coupling, Group, couple, remove_units
 from workers.compute.graph.model import Model
-from workers.compute.techniques.base import Context, Outcome, planned_epochs, retrain
+from workers.compute.techniques.base import Context, Outcome, planned_epochs, retrain, shrunk
 
 # With one ranking for all, a group keeps at least this share of its units: an empty layer answers nothing.
 _LEAST = 0.1
@@ -39,7 +38,7 @@ def apply(model: Model, spec: PruneNeurons, context: Context) -> Outcome:
         pruned = remove_units(pruned, coupling, chosen) if chosen else pruned.clone()
         offset = curve[-1].step if curve else 0
         curve += [point.model_copy(update={"step": point.step + offset}) for point in retrain(pruned, part, context)]
-    notes = [*_notes(couple(model), spec, removed), _sizes(model, pruned)]
+    notes = [*_notes(couple(model), spec, removed), shrunk(model, pruned)]
     if context.dataset is None and spec.importance != "magnitude":
         notes.append("there is no data to measure importance on: the weights' size decided")
     return Outcome(pruned, tuple(notes), tuple(curve))
@@ -115,9 +114,3 @@ def _notes(coupling: Coupling, spec: PruneNeurons, removed: Counter[str]) -> Ite
         yield "every group is too small for this ratio: nothing was removed"
     if coupling.barriers:
         yield f"left alone, because these operators have no rule for their dimensions: {', '.join(coupling.barriers)}"
-
-
-def _sizes(model: Model, pruned: Model) -> str:
-    before, after = cost(model), cost(pruned)
-    macs = f", multiply-accumulates from {before.macs:,} to {after.macs:,}" if before.macs and after.macs else ""
-    return f"parameters from {before.parameters:,} to {after.parameters:,}{macs}"
