@@ -42,7 +42,14 @@ class ModelSummary(Contract):
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     parameters: int
-    macs: int | None = None
+    macs: int | None = Field(None, description="multiply-accumulates for one row; null when a shape is unknown")
+    macs_formula: str | None = Field(
+        None,
+        description="MACs in the free dimensions, rows among them; null where they are no polynomial",
+        examples=["batch*(304 + 5120*tokens + 64*tokens^2)"],
+    )
+    activation_bytes: int | None = Field(None, description="of all that the nodes yield for one row")
+    peak_activation_bytes: int | None = Field(None, description="the most of them alive at once")
     opset: int
     operators: dict[str, int]
     onnx_bytes: int

@@ -60,6 +60,8 @@ class Measurement(Contract):
     parameters: int
     nonzeros: int
     macs: int | None = Field(None, description="multiply-accumulates for one row; null when a shape is unknown")
+    activation_bytes: int | None = Field(None, description="of all that the nodes yield for one row")
+    peak_activation_bytes: int | None = Field(None, description="the most of them alive at once")
     file_bytes: int
     zstd_bytes: int
     resident_bytes: int | None = Field(None, description="resident memory that loading the model added")

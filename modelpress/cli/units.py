@@ -12,6 +12,7 @@ _FIGURES = {
     "parameters": "parameters",
     "nonzeros": "non-zero weights",
     "macs": "MACs per row",
+    "peak_activation_bytes": "activations per row, peak",
     "macro_recall": "macro recall",
     "macro_f1": "macro F1",
     "throughput_per_s": "rows per second",

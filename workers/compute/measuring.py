@@ -54,12 +54,14 @@ def open_original(path: Path, threads: int) -> Original:
 
 
 def sized(model: Model, path: Path, sizes: Mapping[str, int]) -> Measurement:
-    """Return what needs no run: parameters, non-zeros, MACs for one row, bytes of the model at `path`."""
+    """Return what needs no run: weights, MACs and activations for one row, bytes of the model at `path`."""
     found = cost(model, sizes)
     return Measurement(
         parameters=found.parameters,
         nonzeros=found.nonzeros,
         macs=found.macs,
+        activation_bytes=found.activation_bytes,
+        peak_activation_bytes=found.peak_activation_bytes,
         file_bytes=bundles.size_bytes(path),
         zstd_bytes=bundles.zstd_bytes(path),
     )

@@ -7,7 +7,7 @@ from app.contracts.report import Change, Estimate, Latency, Measurement
 from workers.compute.metrics import LOWER_IS_BETTER
 
 Verdict = Literal["better", "worse", "no measurable difference", "unchanged"]
-_COUNTS = ("file_bytes", "zstd_bytes", "parameters", "nonzeros", "macs")
+_COUNTS = ("file_bytes", "zstd_bytes", "parameters", "nonzeros", "macs", "peak_activation_bytes")
 # A count is unchanged within 0.5 %, where its ratio reads 1.00×: a name more or less in the file is no result.
 _COUNT_SHARE = 0.005
 # Load time is the median of three loads, memory one reading: below a tenth they say nothing. Of a 30 kB file, loaded

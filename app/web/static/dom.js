@@ -40,7 +40,7 @@ export const percent = (share) => `${Math.round(share * 100)} %`;
 
 const FIGURES = {
   file_bytes: "file size", zstd_bytes: "download size (zstd)", resident_bytes: "memory when loaded", load_ms: "load time",
-  parameters: "parameters", nonzeros: "non-zero weights", macs: "MACs per row", macro_recall: "macro recall",
+  parameters: "parameters", nonzeros: "non-zero weights", macs: "MACs per row", peak_activation_bytes: "activations per row, peak", macro_recall: "macro recall",
   macro_f1: "macro F1", throughput_per_s: "rows per second",
 };
 const SHARES = new Set(["accuracy", "macro_recall", "macro_f1", "agreement"]);

@@ -18,6 +18,8 @@ const MODEL = {
   formatOf: (name) => (name.toLowerCase().endsWith(".zip") ? "huggingface" : "onnx"), fields: () => ({}),
   describe: ({ summary }) => summary && [
     lines(`${scaled(summary.parameters)} parameters`, scaled(summary.onnx_bytes, "B"), `opset ${summary.opset}`, summary.has_tokenizer && "with tokenizer"),
+    lines(summary.macs !== null && `${scaled(summary.macs)} MACs per row`, summary.macs_formula && `in all: ${summary.macs_formula}`,
+      summary.peak_activation_bytes !== null && `activations per row: ${scaled(summary.peak_activation_bytes, "B")} at the peak`),
     lines(`in: ${summary.inputs.map(shape).join("; ")}`), lines(`out: ${summary.outputs.map(shape).join("; ")}`)],
 };
 const DATASET = {

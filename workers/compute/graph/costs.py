@@ -1,5 +1,6 @@
 """What a model costs before it is run: parameters, non-zeros, multiply-accumulates (MACs) and activation bytes."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from workers.compute.graph.polynomials import NoPolynomial, Polynomial, fit
 from workers.compute.graph.shapes import Inferred, batch_symbols, infer_all, symbols
 from workers.compute.graph.storage import is_weight, nonzeros
 
-# More free dimensions than these would take too many evaluations.
-_MOST_SYMBOLS = 4
+# More free dimensions, or visits to nodes at all sizes, take longer than a formula is worth: 40,000 are ten seconds.
+_MOST_SYMBOLS, _MOST_VISITS = 4, 40_000
 # Sizes at which a symbolic cost is evaluated; the last is a check. Rows enter by themselves. First lengths below short
 # position tables, then sides of images that halve five times.
 _ROWS = (1, 2, 3)
@@ -89,14 +90,15 @@ def cost(model: Model, sizes: Mapping[str, int] | None = None) -> Cost:
 def symbolic_macs(model: Model) -> Polynomial | None:
     """Return the model's MACs as an exact polynomial in its free dimensions, rows among them.
 
-    None where some are unknown, where there are too many free dimensions, or where no polynomial of degree 1 in rows
-    and 2 in each other dimension fits, as when a loop's trips depend on data. For sides of images it holds at multiples
-    of 32: in between, halved sizes are rounded.
+    None where some are unknown, where the model is too large to be evaluated at many sizes, or where no polynomial of
+    degree 1 in rows and 2 in each other dimension fits, as when a loop's trips depend on data. For sides of images it
+    holds at multiples of 32: in between, halved sizes are rounded.
     """
     opened = _opened(model)
     free, rows = tuple(sorted(symbols(opened))), batch_symbols(opened)
     free = (*(name for name in free if name in rows), *(name for name in free if name not in rows))
-    if len(free) > _MOST_SYMBOLS:
+    points = math.prod(len(_ROWS if name in rows else _LENGTHS[0]) - 1 for name in free)
+    if len(free) > _MOST_SYMBOLS or points * len(opened.graph) > _MOST_VISITS:
         return None
 
     def evaluate(sizes: tuple[int, ...]) -> int | None:

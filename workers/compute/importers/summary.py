@@ -10,7 +10,7 @@ from workers.compute import bundles
 from workers.compute.feeds import free_sizes
 from workers.compute.files import sha256_of
 from workers.compute.graph.axes import plain
-from workers.compute.graph.costs import cost
+from workers.compute.graph.costs import cost, symbolic_macs
 from workers.compute.importers.onnx_file import read
 from workers.compute.importers.operators import opset_of
 from workers.compute.wording import shown
@@ -25,12 +25,16 @@ def summarize(
     """
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [spec_of(value) for value in proto.graph.input if value.name not in weights]
-    found = cost(read(path), free_sizes(inputs, None))
+    model = read(path)
+    found, formula = cost(model, free_sizes(inputs, None)), symbolic_macs(model)
     return ModelSummary(
         inputs=inputs,
         outputs=[spec_of(value) for value in proto.graph.output],
         parameters=found.parameters,
         macs=found.macs,
+        macs_formula=None if formula is None else shown(str(formula)),
+        activation_bytes=found.activation_bytes,
+        peak_activation_bytes=found.peak_activation_bytes,
         opset=opset_of(proto),
         operators=dict(sorted(Counter(shown(node.op_type) for node in proto.graph.node).items())),
         onnx_bytes=bundles.size_bytes(path),
