@@ -3,16 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from workers.compute.autograd.executor import Executor
-from workers.compute.graph.constraints import Signs, zeros_of
+from workers.compute.graph.constraints import Signs, behind, zeros_of
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import Reader, output_axis
 from workers.compute.graph.targets import snr_db
-
-Float = NDArray[np.floating]
 
 # Tensors change in this many stairs, over this share of the training; the rest trains all of them.
 _STAIRS, _RAMP = 8, 0.6
@@ -25,8 +20,8 @@ def promises(
     found = {}
     for name, reader in targets.items():
         value, before = model.read_floats(name), model.constraints.get(name)
-        latent = before.behind(value) if isinstance(before, Signs) else value
-        found[name] = Signs(output_axis(reader), ~zeros_of(before, value), threshold, learned, latent)
+        kept = ~zeros_of(before, value)
+        found[name] = Signs(output_axis(reader), kept, threshold, learned, behind(before, value))
     return found
 
 
@@ -42,17 +37,13 @@ def constrain(model: Model, given: Mapping[str, Signs]) -> None:
 def finish(model: Model, given: Mapping[str, Signs]) -> None:
     """Do what a training that stopped early did not come to, from where it left the weights."""
     left = {name: promise for name, promise in given.items() if not _same_kind(model, name, promise)}
-    constrain(model, {name: replace(promise, latent=_latent(model, name)) for name, promise in left.items()})
+    latent = {name: behind(model.constraints.get(name), model.read_floats(name)) for name in left}
+    constrain(model, {name: replace(promise, latent=latent[name]) for name, promise in left.items()})
 
 
 def _same_kind(model: Model, name: str, promise: Signs) -> bool:
     found = model.constraints.get(name)
     return isinstance(found, Signs) and found.threshold == promise.threshold
-
-
-def _latent(model: Model, name: str) -> Float:
-    value, found = model.read_floats(name), model.constraints.get(name)
-    return found.behind(value) if isinstance(found, Signs) else value
 
 
 def error_db(given: Mapping[str, Signs]) -> float:

@@ -42,7 +42,7 @@ def test_training_shows_the_same_bits_when_projected(
 
     shown = to_floats(parametrize(promise, torch.nn.Parameter(torch.from_numpy(values.copy())))())
 
-    np.testing.assert_allclose(shown, expected, rtol=1e-6)
+    np.testing.assert_allclose(shown, expected, rtol=1e-3)  # the last of 11 bits
     assert promise.holds(shown)
     np.testing.assert_array_equal(np.signbit(shown), np.signbit(expected))
 

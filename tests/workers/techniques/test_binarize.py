@@ -8,8 +8,9 @@ from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.retrain import Retrain
 from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
-from tests.workers.graph.networks import answers, bert, cnn, dataset_for, rows_for
+from tests.workers.graph.networks import Kind, Network, answers, bert, cnn, dataset_for, rows_for
 from tests.workers.techniques.steps import take
+from workers.compute.encodings.packer import pack
 from workers.compute.graph.constraints import Signs
 from workers.compute.graph.model import Model
 
@@ -40,7 +41,7 @@ def test_magnitude_is_the_mean_when_binary(tmp_path: Path) -> None:
     binary = take(options(epochs=0), model, tmp_path).model
 
     before, after = model.read_floats("words.w"), binary.read_floats("words.w")
-    np.testing.assert_allclose(after, np.sign(before) * np.abs(before).mean(axis=1, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(after, np.sign(before) * np.abs(before).mean(axis=1, keepdims=True), rtol=1e-3)
 
 
 def test_curve_is_one_when_trained_in_two_steps(tmp_path: Path) -> None:
@@ -98,6 +99,18 @@ def test_signs_come_from_the_weights_behind_when_they_were_ternary(tmp_path: Pat
     promise = binary.constraints["block0.a.w"]
     assert isinstance(promise, Signs)
     np.testing.assert_array_equal(np.sign(binary.read("block0.a.w")), np.sign(model.read("block0.a.w")))
+
+
+def test_file_has_little_more_than_its_digits_when_packed(tmp_path: Path) -> None:
+    net = Network(13)
+    x = net.given("x", Kind.FLOAT, ["batch", 256])
+    large = net.model(net.add("dense", "MatMul", x, net.weight("w", 256, 512)), ["batch", 512])
+
+    model = take(options(epochs=0), large, tmp_path, dataset=None).model
+
+    (report,) = pack(model).tensors
+    assert report.encoding == "row_scales"
+    assert report.bits_per_weight < 1.15
 
 
 def test_refusal_names_the_cure_when_every_tensor_is_small(tmp_path: Path) -> None:

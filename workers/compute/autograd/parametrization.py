@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workers.compute.autograd.dtypes import from_numpy, to_floats
-from workers.compute.graph.constraints import Codebook, Constraint, Mask, Signs
+from workers.compute.graph.constraints import Codebook, Constraint, Grid, Half, Mask, Signs
+from workers.compute.graph.precision import DROPPED_BITS
 from workers.compute.graph.signs import magnitudes, others
 
 
@@ -87,6 +88,12 @@ class Clustered(nn.Module):
         return shared
 
 
+def _short(scale: Tensor) -> Tensor:
+    """Round as `graph.precision.short` does."""
+    bits = scale.to(torch.float32).contiguous().view(torch.int32)
+    return ((bits + (1 << (DROPPED_BITS - 1))) >> DROPPED_BITS << DROPPED_BITS).view(torch.float32)
+
+
 class Signed(nn.Module):
     """A weight of one magnitude per channel: the latent weights behind it are trained, straight-through.
 
@@ -111,12 +118,16 @@ class Signed(nn.Module):
         shown = self.kept
         if self._threshold is not None:
             shown = shown & (sizes > (self._threshold * self._mean(sizes, shown)).to(sizes.dtype))
-        scale = self._mean(sizes.masked_fill(~shown, 0), shown).to(sizes.dtype)
-        if self.scale is not None:
-            scale = self.scale.abs()
+        scale = self._scale(sizes.masked_fill(~shown, 0), shown)
         signs = torch.where(latent < 0, -1, 1).to(sizes.dtype).masked_fill(~shown, 0)
         # The difference is exactly zero, so the values stay exactly the channel's own.
         return signs * scale + (self.value - latent).masked_fill(~self.kept, 0)
+
+    def _scale(self, sizes: Tensor, shown: Tensor) -> Tensor:
+        if self.scale is None:
+            return _short(self._mean(sizes, shown)).to(sizes.dtype)
+        scale = self.scale.abs()
+        return _short(scale.detach()).to(scale.dtype) + (scale - scale.detach())
 
     def _mean(self, sizes: Tensor, shown: Tensor) -> Tensor:
         count = shown.sum(self._others, keepdim=True).clamp(min=1)
@@ -138,7 +149,51 @@ class Projected(nn.Module):
         return self.value + (projected - self.value).detach()
 
 
-Parametrization = Free | Masked | Clustered | Signed | Projected
+class Gridded(nn.Module):
+    """A weight on a grid of few numbers per group: the latent weights behind it are trained, straight-through."""
+
+    kept: Tensor
+    scale: Tensor
+    zero: Tensor
+
+    def __init__(self, value: Tensor, promise: Grid) -> None:
+        """Train the latent `value`; the grid stays as it is."""
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+        self._view, self._range = promise.view, (promise.steps.low, promise.steps.high)
+        self.register_buffer("kept", torch.from_numpy(promise.kept.copy()).to(value.device))
+        for name, array in (("scale", promise.steps.scale), ("zero", promise.steps.zero)):
+            self.register_buffer(name, torch.from_numpy(array.copy()).to(value.device, value.dtype))
+
+    def forward(self) -> Tensor:
+        """Return the values on the grid; the gradient reaches the latent weights unchanged."""
+        latent = self.value.detach()
+        numbers = torch.round(latent.reshape(self._view) / self.scale).add(self.zero).clamp(*self._range)
+        shown = ((numbers - self.zero) * self.scale).reshape(latent.shape)
+        # The difference is exactly zero, so the values stay exactly those of the grid.
+        return (shown + (self.value - latent)).masked_fill(~self.kept, 0)
+
+
+class Halved(nn.Module):
+    """A weight rounded to a shorter floating type going forward, untouched going back (straight-through)."""
+
+    kept: Tensor
+
+    def __init__(self, value: Tensor, promise: Half) -> None:
+        """Train `value`; the graph sees it rounded."""
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+        self._kind = torch.float16 if promise.format == "float16" else torch.bfloat16
+        self.register_buffer("kept", torch.from_numpy(promise.kept.copy()).to(value.device))
+
+    def forward(self) -> Tensor:
+        """Return the rounded weight; the gradient reaches the value unchanged."""
+        value, limit = self.value.detach(), torch.finfo(self._kind).max
+        shown = value.clamp(-limit, limit).to(self._kind).to(value.dtype)
+        return (shown + (self.value - value)).masked_fill(~self.kept, 0)
+
+
+Parametrization = Free | Masked | Clustered | Signed | Gridded | Halved | Projected
 
 
 @functools.singledispatch
@@ -172,9 +227,21 @@ def _(constraint: Signs, value: Tensor) -> Parametrization:
     return Signed(value, constraint, scale)
 
 
+@parametrize.register
+def _(constraint: Grid, value: Tensor) -> Parametrization:
+    if not isinstance(value, nn.Parameter):
+        value = from_numpy(constraint.behind(to_floats(value))).to(value.device, value.dtype)
+    return Gridded(value, constraint)
+
+
+@parametrize.register
+def _(constraint: Half, value: Tensor) -> Parametrization:
+    return Halved(value, constraint)
+
+
 def carried(weight: Parametrization, constraint: Constraint) -> Constraint:
     """Return the constraint with what training has to go on from, where it is more than the weight itself."""
-    if isinstance(weight, Signed) and isinstance(constraint, Signs):
+    if isinstance(weight, Signed | Gridded) and isinstance(constraint, Signs | Grid):
         return replace(constraint, latent=to_floats(weight.value))
     return constraint
 

@@ -6,14 +6,19 @@ codebook are a cluster fixed at zero). Training goes through it (`autograd.param
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.compute.graph import signs
+from workers.compute.graph.grids import Steps
 
 Float = NDArray[np.floating]
+
+# The largest numbers of the shorter types: (2 - 2^-10) · 2^15 and (2 - 2^-7) · 2^127.
+_LARGEST = {"float16": 65504.0, "bfloat16": float.fromhex("0x1.fep127")}
 
 
 class Constraint(Protocol):
@@ -122,9 +127,66 @@ class Signs:
         return latent if np.array_equal(np.sign(shown), np.sign(value)) else value
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Each weight is its group's scale times a whole number of few bits; pruned ones (`kept` is False) are zero.
+
+    `view` is the shape in which the groups are: a blocked axis is two there, of blocks and within. `latent` is what
+    training goes on from: the weights behind those shown.
+    """
+
+    view: tuple[int, ...]
+    steps: Steps
+    kept: NDArray[np.bool_]
+    latent: Float | None = None
+    kind: str = "grid"
+
+    def holds(self, value: Float) -> bool:
+        """Whether every weight lies exactly on its group's grid, and pruned ones are zero."""
+        return bool(np.array_equal(self.project(value), value))
+
+    def project(self, value: Float) -> Float:
+        """Return the nearest values on the grid."""
+        shown = self.steps.nearest(value.reshape(self.view)).reshape(value.shape)
+        return np.where(self.kept, shown, np.zeros((), value.dtype))
+
+    def behind(self, value: Float) -> Float:
+        """Return the latent weights if they are those behind `value`, which a step may have changed, else `value`."""
+        latent = self.latent
+        return value if latent is None or not np.array_equal(self.project(latent), value) else latent
+
+
+@dataclass(frozen=True)
+class Half:
+    """A shorter floating type holds each weight exactly; pruned ones (`kept` is False) are zero."""
+
+    kept: NDArray[np.bool_]
+    format: Literal["float16", "bfloat16"]
+    kind: str = "half"
+
+    def holds(self, value: Float) -> bool:
+        """Whether no weight would lose a bit, and pruned ones are zero."""
+        return bool(np.array_equal(self.project(value), value))
+
+    def reaches(self, value: Float) -> bool:
+        """Whether no weight lies beyond the type's range."""
+        return bool(np.abs(value).max() <= _LARGEST[self.format])
+
+    def project(self, value: Float) -> Float:
+        """Round to the nearest, at most the largest that the type has."""
+        limit = _LARGEST[self.format]
+        short = np.clip(value, -limit, limit).astype(ml_dtypes.bfloat16 if self.format == "bfloat16" else np.float16)
+        return np.where(self.kept, short.astype(value.dtype), np.zeros((), value.dtype))
+
+
+def behind(constraint: Constraint | None, value: Float) -> Float:
+    """Return the weights that training goes on from: those behind `value` where the constraint has them, else it."""
+    return constraint.behind(value) if isinstance(constraint, Signs | Grid) else value
+
+
 def zeros_of(constraint: Constraint | None, value: Float) -> NDArray[np.bool_]:
     """Return where a tensor's promised zeros are, in the shape of `value`; nowhere without such a promise."""
-    if isinstance(constraint, Mask | Signs):
+    if isinstance(constraint, Mask | Signs | Grid | Half):
         return ~constraint.kept
     if isinstance(constraint, Codebook) and constraint.zero is not None:
         zeros: NDArray[np.bool_] = constraint.indices == constraint.zero
@@ -134,7 +196,7 @@ def zeros_of(constraint: Constraint | None, value: Float) -> NDArray[np.bool_]:
 
 def is_settled(constraint: Constraint | None) -> bool:
     """Whether every value is already one of a few of its own group's, which no codebook could name in fewer bits."""
-    return isinstance(constraint, Signs)
+    return isinstance(constraint, Signs | Grid)
 
 
 def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.bool_]) -> Constraint:
@@ -144,7 +206,7 @@ def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.boo
     nearest to zero, whose other weights become zero with it.
     """
     kept = kept & ~zeros_of(constraint, value)
-    if isinstance(constraint, Signs):
+    if isinstance(constraint, Signs | Grid | Half):
         return replace(constraint, kept=kept)
     if not isinstance(constraint, Codebook):
         return Mask(kept)
@@ -164,11 +226,30 @@ def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.boo
 def shrink(constraint: Constraint, kept: Sequence[NDArray[np.intp] | None]) -> Constraint:
     """Return the promise about the positions that are kept of each axis (None: all of them)."""
     for axis, places in enumerate(kept):
-        if places is not None and isinstance(constraint, Mask):
+        if places is None:
+            continue
+        if isinstance(constraint, Mask):
             constraint = Mask(np.take(constraint.kept, places, axis))
-        elif places is not None and isinstance(constraint, Codebook):
+        elif isinstance(constraint, Codebook):
             constraint = Codebook(np.take(constraint.indices, places, axis), constraint.clusters, constraint.zero)
-        elif places is not None and isinstance(constraint, Signs):
+        elif isinstance(constraint, Signs):
             latent = None if constraint.latent is None else np.take(constraint.latent, places, axis)
             constraint = replace(constraint, kept=np.take(constraint.kept, places, axis), latent=latent)
+        elif isinstance(constraint, Half):
+            constraint = replace(constraint, kept=np.take(constraint.kept, places, axis))
+        elif isinstance(constraint, Grid):
+            constraint = _cut_grid(constraint, places, axis)
     return constraint
+
+
+def _cut_grid(grid: Grid, places: NDArray[np.intp], axis: int) -> Grid:
+    """Return the grid without some positions. Where they leave blocks in pieces, each weight keeps its own scale."""
+    kept = np.take(grid.kept, places, axis)
+    latent = None if grid.latent is None else np.take(grid.latent, places, axis)
+    scale, zero = grid.steps.scale, grid.steps.zero
+    if len(grid.view) > grid.kept.ndim:
+        scale = np.broadcast_to(scale, grid.view).reshape(grid.kept.shape)
+        zero = np.broadcast_to(zero, grid.view).reshape(grid.kept.shape)
+    if scale.shape[axis] > 1:
+        scale, zero = np.take(scale, places, axis), np.take(zero, places, axis)
+    return Grid(kept.shape, replace(grid.steps, scale=scale, zero=zero), kept, latent)

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.compute.graph.precision import short
+
 Float = NDArray[np.floating]
 Kept = NDArray[np.bool_]
 
@@ -21,13 +23,14 @@ def nearest(values: Float, axis: int | None, kept: Kept, threshold: float | None
     """Return ±a or 0 for each value, +0.0 where `kept` is False; same shape and type.
 
     With a threshold, what lies at or below threshold · mean|w| of its channel becomes 0, and a is the mean |w| of the
-    rest (Li & Liu, 2016); without one nothing does, and a is the mean |w| (Rastegari et al., 2016).
+    rest (Li & Liu, 2016); without one nothing does, and a is the mean |w| (Rastegari et al., 2016). Both to the digits
+    of half precision.
     """
     sizes = np.abs(values)
     shown = kept
     if threshold is not None:
         shown = kept & (sizes > (threshold * _mean(sizes, kept, axis)).astype(values.dtype))
-    scale = _mean(sizes, shown, axis).astype(values.dtype)
+    scale = short(_mean(sizes, shown, axis)).astype(values.dtype)
     return np.where(shown, np.where(values < 0, -scale, scale), np.zeros((), values.dtype))
 
 
