@@ -16,6 +16,8 @@ ALLOWED = [
     ("ternarize", "prune_weights", "binarize"),
     ("ternarize", "share_weights", "quantize_int8"),
     ("share_weights", "binarize", "distill"),
+    ("quantize_int4", "prune_weights", "share_weights", "retrain"),
+    ("ternarize", "quantize_fp16", "quantize_int8"),
 ]
 
 
