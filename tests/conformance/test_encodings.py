@@ -24,6 +24,7 @@ TENSORS: dict[str, Array] = {
     "int4 by block": np.rint(4 * NORMAL[:, :32]).clip(-7, 7) * np.abs(NORMAL[:, -1:]),
     "repeated": NORMAL[RANDOM.integers(0, 5, 40)],
     "half as float32": NORMAL.astype(np.float16).astype(np.float32),
+    "map from ids to rows": np.where(np.arange(2400) % 7, np.int32(343), np.arange(2400, dtype=np.int32) // 7),
     "int8": np.rint(10 * NORMAL).astype(np.int8),
     "all zero": np.zeros((40, 60), np.float32),
     "with -0.0, infinity and NaN": np.asarray([-0.0, 0.0, np.inf, -np.inf, np.nan] * 480, np.float32).reshape(40, 60),

@@ -12,7 +12,7 @@ from workers.compute.encodings import ENCODINGS, digits
 from workers.compute.encodings.base import Array, Contents, Encoded
 from workers.compute.encodings.packer import decoder_file
 
-DTYPES = ("float32", "float16", "float64", "int8", "uint8")
+DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int32", "int64")
 shapes = arrays.array_shapes(min_dims=0, max_dims=4, max_side=9)
 
 
@@ -47,6 +47,16 @@ def grids(draw: st.DrawFn) -> Array:
     return (numbers.astype(wide) * repeats.astype(wide)).astype(dtype)
 
 
+@st.composite
+def numberings(draw: st.DrawFn) -> Array:
+    """Integers that number some places from 0 on, the others one value, often one of the numbers."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    kept = random.random(draw(st.integers(1, 60))) < draw(st.sampled_from([0.1, 0.5, 0.9, 1]))
+    places = np.cumsum(kept) - 1
+    rest = draw(st.integers(-2, int(kept.sum()) + 1))
+    return np.where(kept, places, rest).astype(draw(st.sampled_from(["int32", "int64"])))
+
+
 def decode(encoded: Encoded, opset: int) -> Array:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -58,7 +68,7 @@ def decode(encoded: Encoded, opset: int) -> Array:
 
 @pytest.mark.parametrize("opset", [9, 11, 13, 21])
 @pytest.mark.parametrize("name", sorted(set(ENCODINGS) - {"dense"}))
-@given(values=tensors() | grids())
+@given(values=tensors() | grids() | numberings())
 @settings(max_examples=80, deadline=None)
 def test_bits_come_back_when_decoded(name: str, opset: int, values: Array) -> None:
     contents = Contents("w", values)
@@ -217,3 +227,18 @@ def test_rows_are_stored_once_when_they_repeat(distinct: int, opset: int) -> Non
     values = random.normal(size=(distinct, 16)).astype(np.float32)[random.integers(0, distinct, 3000)]
 
     assert bits("repeated_rows", values, opset) < 32 * distinct / 3000 + 16 / 16 + 1
+
+
+@pytest.mark.parametrize("rest", [-1, 0, 5, 400, 1_000_000])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_a_bit_for_each_place_does_when_integers_number_them(dtype: str, rest: int) -> None:
+    kept = np.random.default_rng(0).random(9000) < 0.2
+    kept[:10] = True
+    values = np.where(kept, np.cumsum(kept) - 1, rest).astype(dtype)
+
+    assert bits("ranks", values) < 1.1
+
+
+def test_ranks_refuse_when_a_number_is_missing_or_out_of_order() -> None:
+    for values in ([0, 1, 3, 4], [0, 2, 1, 3], [1, 2, 3], [5, 5, 1, 5, 0, 5]):
+        assert ENCODINGS["ranks"](Contents("w", np.asarray(values, np.int32)), 13) is None

@@ -20,7 +20,8 @@ from workers.compute.graph.readers import readers
 
 # A decode subgraph costs some 0.5 to 1 kB of names, operators and small constants.
 MIN_BYTES = 2048
-PACKABLE = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8})
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+PACKABLE = frozenset({*_FLOATS, ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64})
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 _PLAIN_OPSET, _PLAIN_IR_VERSION = 13, 8
 
