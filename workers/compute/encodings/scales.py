@@ -34,11 +34,15 @@ class Factors:
 
 @dataclass(frozen=True)
 class Plan:
-    """How factors are stored: the numbers less `low` (whole, shaped like the scale; None: as they are)."""
+    """How factors are stored: the numbers less `low` (whole, shaped like the scale; None: as they are).
+
+    `bytes_only` says that the stream is of bytes, which decode in less time than floats.
+    """
 
     factors: Factors
     low: Float | None
     numbers: streams.Stream
+    bytes_only: bool
     size: int
 
 
@@ -68,6 +72,8 @@ def write(contents: Contents, opset: int, chosen: Plan) -> Encoded:
     """Return scales, numbers and the operators that multiply them."""
     decoder, scale = Decoder(contents, opset), chosen.factors.scale
     found = decoder.shaped(chosen.numbers.write(decoder), chosen.factors.numbers.shape)
+    if chosen.bytes_only:
+        found = decoder.operator("Cast", found, to=int(ir.DataType.from_numpy(scale.dtype)))
     if chosen.low is not None:
         table, places = np.unique(chosen.low, return_inverse=True)
         rows = decoder.constant("lows", np.resize(table, max(2, table.size)))
@@ -76,23 +82,37 @@ def write(contents: Contents, opset: int, chosen: Plan) -> Encoded:
     found = decoder.operator("Mul", found, _scale(decoder, scale))
     if contents.values.dtype != scale.dtype:
         found = decoder.operator("Cast", found, to=int(ir.DataType.from_numpy(contents.values.dtype)))
-    return decoder.finish(decoder.shaped(found, contents.values.shape))
+    if chosen.factors.numbers.shape != contents.values.shape:
+        found = decoder.shaped(found, contents.values.shape)
+    return decoder.finish(found)
 
 
 def _plans(factors: Factors, opset: int) -> Iterator[Plan]:
-    signed = streams.smallest(Contents("", factors.numbers), opset)
+    whole = _as_bytes(factors.numbers)
+    signed = streams.smallest(Contents("", whole), opset)
     scales = _scale_bytes(factors.scale)
     if signed is not None:
-        yield Plan(factors, None, signed, signed.size + scales)
+        yield Plan(factors, None, signed, whole.itemsize == 1, signed.size + scales)
     if np.signbit(factors.numbers[factors.numbers == 0]).any():
         return  # adding would turn -0.0 into 0.0
     axes = tuple(axis for axis, size in enumerate(factors.scale.shape) if size != factors.numbers.shape[axis])
     low = factors.numbers.min(axis=axes, keepdims=True)
     table = np.unique(low)
-    raised = streams.digits_of(Contents("", factors.numbers - low), opset)
+    above = _as_bytes(factors.numbers - low)
+    raised = streams.digits_of(Contents("", above), opset)
     if raised is not None and table.size <= digits.MAX_BASE:
         lows = digits.best_layout(max(2, table.size), low.size).size(low.size) + table.nbytes
-        yield Plan(factors, low, raised, raised.size + scales + lows)
+        yield Plan(factors, low, raised, above.itemsize == 1, raised.size + scales + lows)
+
+
+def _as_bytes(numbers: Float) -> Array:
+    """Return whole numbers as signed or unsigned bytes, or as they are where those would lose one or a sign of zero."""
+    if np.signbit(numbers[numbers == 0]).any():
+        return numbers
+    least, most = float(numbers.min()), float(numbers.max())
+    if np.iinfo(np.int8).min <= least and most <= np.iinfo(np.int8).max:
+        return numbers.astype(np.int8)
+    return numbers.astype(np.uint8) if least >= 0 and most <= np.iinfo(np.uint8).max else numbers
 
 
 def _half(scale: Float) -> NDArray[np.float16] | None:
