@@ -10,6 +10,7 @@ REFUSED = [
     ("quantize_int8", "ternarize", "make quantize_int8 the last step"),
     ("quantize_int8", "binarize", "make quantize_int8 the last step"),
     ("binarize", "ternarize", "put ternarize before binarize"),
+    ("quantize_int4", "quantize_int8", "leave one of the two out"),
 ]
 ALLOWED = [
     ("prune_weights", "ternarize", "retrain"),

@@ -5,16 +5,21 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.quantize_int8 import QuantizeInt8
+from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
-from tests.workers.graph.networks import Kind, Network, answers, bert, cnn, rows_for
+from tests.workers.graph.networks import Kind, Network, answers, bert, cnn, dataset_for, rows_for
 from tests.workers.techniques.steps import take
+from workers.compute.autograd.prediction import predict
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.encodings.packer import pack
 from workers.compute.graph.model import Model, save
 from workers.compute.graph.readers import matrices
+from workers.compute.lowering import twin_of
 
 
 def options(**changes: object) -> QuantizeInt8:
@@ -36,6 +41,8 @@ def optimized(model: Model, folder: Path) -> list[str]:
 
 
 MODES = [
+    {"mode": "qat", "ranges": "static", "epochs": 0},
+    {"mode": "qat", "ranges": "dynamic", "epochs": 0},
     {"mode": "dynamic"},
     {"mode": "dynamic", "per_channel": False},
     {"mode": "dynamic", "reduce_range": True},
@@ -177,6 +184,92 @@ def test_products_are_quantized_after_an_operator_of_another_domain(mode: str, t
 
     assert {quantized.read(f"{name}_quantized").dtype for name in ("w1", "w2")} == {np.dtype(np.int8)}
     assert optimized(quantized, tmp_path)
+
+
+QAT = [{"ranges": "static"}, {"ranges": "dynamic"}, {"ranges": "dynamic", "per_channel": False}]
+
+
+def integers(model: Model) -> dict[str, NDArray[np.generic]]:
+    """Return the constants whose type is int8."""
+    names = (name for name, value in model.graph.initializers.items() if value.dtype == Kind.INT8)
+    return {name: model.read(name) for name in names}
+
+
+@pytest.mark.parametrize("changes", QAT, ids=str)
+@pytest.mark.parametrize("name", ["cnn", "bert"])
+def test_trained_twin_answers_as_the_integers_do(name: str, changes: dict[str, object], tmp_path: Path) -> None:
+    model = cnn() if name == "cnn" else bert(layers=1)
+    quantized = take(options(mode="qat", epochs=0, **changes), model, tmp_path).model
+    rows = rows_for(model, 16)
+    twin = twin_of(quantized, model)
+
+    trained, shipped = predict(twin.model, rows, device="cpu", threads=1)["logits"], answers(quantized, rows)
+
+    assert twin.integers
+    assert np.square(trained - shipped).mean() < 1e-3 * np.square(shipped - shipped.mean()).mean()
+
+
+@pytest.mark.parametrize("changes", QAT, ids=str)
+@pytest.mark.parametrize("name", ["cnn", "bert"])
+def test_integers_move_and_what_was_trained_is_shipped(name: str, changes: dict[str, object], tmp_path: Path) -> None:
+    model = cnn() if name == "cnn" else bert(layers=1)
+    plain = take(options(mode="qat", epochs=0, **changes), model, tmp_path).model
+
+    outcome = take(options(mode="qat", epochs=4, learning_rate=0.005, batch_size=16, **changes), model, tmp_path)
+
+    moved = [key for key, values in integers(outcome.model).items() if not np.array_equal(values, integers(plain)[key])]
+    assert moved
+    assert outcome.curve[-1].validation_score is not None
+    rows = dataset_for(model).validation
+    best = max(point.validation_score or 0 for point in outcome.curve)
+    assert (answers(outcome.model, rows).argmax(-1) == rows.labels).mean() >= best - 0.05
+
+
+def test_zeros_stay_zeros_when_trained_after_pruning(tmp_path: Path) -> None:
+    pruned = take(PruneWeights(sparsity=0.6, epochs=0), bert(layers=1), tmp_path).model
+
+    outcome = take(options(mode="qat", epochs=2, learning_rate=0.01), pruned, tmp_path)
+
+    weights = outcome.model.read("layer0.mlp.up.w_quantized")
+    assert not weights[pruned.read("layer0.mlp.up.w") == 0].any()
+    assert weights.any()
+
+
+def test_ternary_weights_stay_ternary_when_trained(tmp_path: Path) -> None:
+    ternary = take(Ternarize(epochs=0), bert(layers=1), tmp_path).model
+
+    outcome = take(options(mode="qat", epochs=2, learning_rate=0.01), ternary, tmp_path)
+
+    assert set(np.unique(outcome.model.read("layer0.mlp.up.w_quantized"))) <= {-127, 0, 127}
+
+
+def test_convolutions_are_integer_when_trained(tmp_path: Path) -> None:
+    outcome = take(options(mode="qat", epochs=1), cnn(), tmp_path)
+
+    assert optimized(outcome.model, tmp_path).count("QLinearConv") == 5
+
+
+def test_products_are_dynamic_when_trained_without_convolutions(tmp_path: Path) -> None:
+    outcome = take(options(mode="qat", epochs=1), bert(layers=1), tmp_path)
+
+    assert {"MatMulInteger", "DynamicQuantizeLinear"} <= operators(outcome.model)
+    assert "QuantizeLinear" not in operators(outcome.model)
+
+
+def test_epochs_are_refused_when_the_mode_does_not_train() -> None:
+    with pytest.raises(ValidationError, match="mode qat"):
+        options(mode="static", epochs=1)
+
+
+@pytest.mark.parametrize("mode", ["static", "qat"])
+def test_data_is_needed_when_calibrated_or_trained(mode: str) -> None:
+    assert options(mode=mode).data_needed
+    assert not options().data_needed
+
+
+def test_refusal_names_the_cure_when_qat_has_no_data(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="attach a dataset"):
+        take(options(mode="qat"), bert(layers=1), tmp_path, dataset=None)
 
 
 def test_refusal_when_an_excluded_node_is_unknown(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from app.contracts.report import CurvePoint
 from app.contracts.steps.quantize_int8 import QuantizeInt8
 from app.errors import TechniqueNotApplicable
 from workers.compute import bundles
@@ -18,8 +19,9 @@ from workers.compute.graph.constraints import Constraint
 from workers.compute.graph.int8 import quantize_storage, quantize_tables
 from workers.compute.graph.model import Model, load, save
 from workers.compute.graph.readers import Reader, matrices
+from workers.compute.lowering import twin_of, write_back
 from workers.compute.quantizer import run_dynamic, run_static
-from workers.compute.techniques.base import Context, Outcome, dataset_of
+from workers.compute.techniques.base import Context, Outcome, dataset_of, retrain
 from workers.compute.wording import shown
 
 # DequantizeLinear with a scale per channel came with opset 13; the quantiser itself needs 11.
@@ -39,7 +41,7 @@ def apply(model: Model, spec: QuantizeInt8, context: Context) -> Outcome:
     tables = quantize_tables(prepared, spec.exclude, per_row=spec.per_channel)
     source, target = context.scratch / "float.onnx", context.scratch / "int8.onnx"
     save(prepared, source)
-    if spec.mode == "dynamic":
+    if _is_dynamic(prepared, spec):
         run_dynamic(source, target, spec)
     else:
         run_static(source, target, spec, _calibration_rows(spec, context), lambda share: context.progress(share, None))
@@ -48,11 +50,29 @@ def apply(model: Model, spec: QuantizeInt8, context: Context) -> Outcome:
         file.unlink()
     stored = quantize_storage(quantized, spec.exclude, per_channel=spec.per_channel)
     quantized.constraints = _kept(model, quantized)
-    return Outcome(quantized, _notes(quantized, tables, stored))
+    curve = _retrained(quantized, prepared, spec, context) if spec.mode == "qat" else ()
+    return Outcome(quantized, _notes(quantized, tables, stored), curve)
+
+
+def _is_dynamic(model: Model, spec: QuantizeInt8) -> bool:
+    """Whether activation ranges are found in every call."""
+    if spec.mode != "qat":
+        return spec.mode == "dynamic"
+    convolutional = any(node.op_type in {"Conv", "ConvTranspose"} for node in model.graph)
+    return spec.ranges == "dynamic" or (spec.ranges == "auto" and not convolutional)
+
+
+def _retrained(quantized: Model, before: Model, spec: QuantizeInt8, context: Context) -> tuple[CurvePoint, ...]:
+    """Train the integers of `quantized` in place, by way of floats on the same grids."""
+    dataset_of(context, "quantize_int8 in mode qat")
+    twin = twin_of(quantized, before)
+    curve = retrain(twin.model, spec, context)
+    write_back(twin, quantized)
+    return curve
 
 
 def _calibration_rows(spec: QuantizeInt8, context: Context) -> Samples:
-    return dataset_of(context, "quantize_int8 in static mode").train.take(slice(0, spec.calibration_rows))
+    return dataset_of(context, f"quantize_int8 in mode {spec.mode}").train.take(slice(0, spec.calibration_rows))
 
 
 def _check_names(model: Model, spec: QuantizeInt8) -> None:
@@ -72,7 +92,7 @@ def _excluded(model: Model, spec: QuantizeInt8) -> list[str]:
 
 def _needed_opset(model: Model, spec: QuantizeInt8) -> int:
     half = [name for name, reader in matrices(model).items() if _computes_in_half(reader)]
-    if half and spec.mode == "dynamic":
+    if half and _is_dynamic(model, spec):
         msg = (
             f"{shown(half[0])!r} is used in float16, which ONNX Runtime's dynamic int8 operators do not take; "
             "use mode static, or upload the model in float32"
