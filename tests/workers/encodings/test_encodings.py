@@ -104,7 +104,7 @@ def test_wide_gaps_are_bridged_when_zeros_run_long(density: float, opset: int) -
     np.testing.assert_array_equal(decode(encoded, opset), values)
 
 
-@pytest.mark.parametrize("clusters", [2, 3, 5, 6, 16, 17, 32, 256])
+@pytest.mark.parametrize("clusters", [2, 3, 5, 6, 9, 16, 17, 24, 32, 64, 128, 129, 256])
 @pytest.mark.parametrize("opset", [9, 13])
 def test_bits_come_back_when_the_tensor_is_large(clusters: int, opset: int) -> None:
     random = np.random.default_rng(clusters)

@@ -18,10 +18,12 @@ Integers = NDArray[np.integer]
 _INT32_BYTES = 3
 _MAX_BYTES = 7
 _BYTE = 256
-# From this many values on, looking up whole bytes saves more time than the constant for it costs room.
+# From this many values on, looking up whole bytes, or several digits at once, saves more time than it costs room.
 _LOOKED_UP = 65_536
+# Rows of the table of several digits: it is made at load and should stay in a processor's cache.
+_MOST_ROWS = 16_384
 
-MOD = 10  # the opset that brought Mod
+MOD, RANGE = 10, 11  # the opsets that brought these operators
 MAX_BASE = 256  # digits fit one byte
 
 
@@ -75,7 +77,10 @@ def unpack(decoder: Decoder, label: str, values: Integers, table: ir.Value, base
         found = decoder.operator("Gather", rows, places, axis=0)
     else:
         word = _word(decoder, decoder.constant(label, packed), layout)
-        found = decoder.operator("Gather", table, _split(decoder, word, layout), axis=0)
+        together = _together(layout) if decoder.opset >= RANGE and values.size >= _LOOKED_UP else 1
+        grouped = Layout(base**together, layout.width, layout.digits // together)
+        rows = _rows(decoder, table, Layout(base, layout.width, together)) if together > 1 else table
+        found = decoder.operator("Gather", rows, _split(decoder, word, grouped), axis=0)
     if layout.digits > 1:
         found = decoder.operator("Reshape", found, decoder.common(np.asarray([-1], np.int64)))
     return decoder.first(found, values.size) if -values.size % layout.digits else found
@@ -86,6 +91,20 @@ def _rows_of_bytes(decoder: Decoder, table: ir.Value, layout: Layout) -> ir.Valu
     every = decoder.common(np.arange(layout.base**layout.digits, dtype=np.uint8).reshape(-1, 1))
     word = decoder.operator("Cast", every, to=int(ir.DataType.INT32))
     return decoder.operator("Gather", table, _split(decoder, word, layout), axis=0)
+
+
+def _together(layout: Layout) -> int:
+    """Return how many digits to look up at once, a divisor of those in a word."""
+    fitting = (count for count in range(1, layout.digits + 1) if layout.digits % count == 0)
+    return max(count for count in fitting if count == 1 or layout.base**count <= _MOST_ROWS)
+
+
+def _rows(decoder: Decoder, table: ir.Value, layout: Layout) -> ir.Value:
+    """Add what every combination of the layout's digits stands for, (combinations, digits)."""
+    edges = (decoder.common(np.asarray(edge, _wide(layout))) for edge in (0, layout.base**layout.digits, 1))
+    column = decoder.common(np.asarray([-1, 1], np.int64))
+    every = decoder.operator("Reshape", decoder.operator("Range", *edges), column)
+    return decoder.operator("Gather", table, _split(decoder, every, layout), axis=0)
 
 
 def _wide(layout: Layout) -> type[np.int32 | np.int64]:
