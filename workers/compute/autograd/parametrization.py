@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workers.compute.autograd.dtypes import from_numpy, to_floats
+from workers.compute.autograd.straight import Gridded, Halved, Signed
 from workers.compute.graph.constraints import Codebook, Constraint, Grid, Half, Mask, Signs
-from workers.compute.graph.precision import DROPPED_BITS
-from workers.compute.graph.signs import magnitudes, others
+from workers.compute.graph.signs import magnitudes
 
 
 class Free(nn.Module):
@@ -88,52 +88,6 @@ class Clustered(nn.Module):
         return shared
 
 
-def _short(scale: Tensor) -> Tensor:
-    """Round as `graph.precision.short` does."""
-    bits = scale.to(torch.float32).contiguous().view(torch.int32)
-    return ((bits + (1 << (DROPPED_BITS - 1))) >> DROPPED_BITS << DROPPED_BITS).view(torch.float32)
-
-
-class Signed(nn.Module):
-    """A weight of one magnitude per channel: the latent weights behind it are trained, straight-through.
-
-    Computes what `graph.signs.nearest` does, sums in float64 as there, so that both choose the same zeros.
-    """
-
-    kept: Tensor
-
-    def __init__(self, value: Tensor, promise: Signs, scale: Tensor) -> None:
-        """Train the latent `value` and, where magnitudes are learned, `scale` (one per channel, other axes 1)."""
-        super().__init__()
-        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
-        self.scale = nn.Parameter(scale) if promise.learned else None
-        self._threshold = promise.threshold
-        self._others = others(value.dim(), promise.axis)
-        self.register_buffer("kept", torch.from_numpy(promise.kept.copy()).to(value.device))
-
-    def forward(self) -> Tensor:
-        """Return the signs times their magnitudes; the gradient reaches the latent weights unchanged."""
-        latent = self.value.detach()
-        sizes = latent.abs().masked_fill(~self.kept, 0)
-        shown = self.kept
-        if self._threshold is not None:
-            shown = shown & (sizes > (self._threshold * self._mean(sizes, shown)).to(sizes.dtype))
-        scale = self._scale(sizes.masked_fill(~shown, 0), shown)
-        signs = torch.where(latent < 0, -1, 1).to(sizes.dtype).masked_fill(~shown, 0)
-        # The difference is exactly zero, so the values stay exactly the channel's own.
-        return signs * scale + (self.value - latent).masked_fill(~self.kept, 0)
-
-    def _scale(self, sizes: Tensor, shown: Tensor) -> Tensor:
-        if self.scale is None:
-            return _short(self._mean(sizes, shown)).to(sizes.dtype)
-        scale = self.scale.abs()
-        return _short(scale.detach()).to(scale.dtype) + (scale - scale.detach())
-
-    def _mean(self, sizes: Tensor, shown: Tensor) -> Tensor:
-        count = shown.sum(self._others, keepdim=True).clamp(min=1)
-        return sizes.sum(self._others, keepdim=True, dtype=torch.float64) / count
-
-
 class Projected(nn.Module):
     """A weight under any other constraint: projected going forward, untouched going back (straight-through)."""
 
@@ -147,50 +101,6 @@ class Projected(nn.Module):
         """Return the projected weight."""
         projected = from_numpy(self._constraint.project(to_floats(self.value))).to(self.value.device)
         return self.value + (projected - self.value).detach()
-
-
-class Gridded(nn.Module):
-    """A weight on a grid of few numbers per group: the latent weights behind it are trained, straight-through."""
-
-    kept: Tensor
-    scale: Tensor
-    zero: Tensor
-
-    def __init__(self, value: Tensor, promise: Grid) -> None:
-        """Train the latent `value`; the grid stays as it is."""
-        super().__init__()
-        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
-        self._view, self._range = promise.view, (promise.steps.low, promise.steps.high)
-        self.register_buffer("kept", torch.from_numpy(promise.kept.copy()).to(value.device))
-        for name, array in (("scale", promise.steps.scale), ("zero", promise.steps.zero)):
-            self.register_buffer(name, torch.from_numpy(array.copy()).to(value.device, value.dtype))
-
-    def forward(self) -> Tensor:
-        """Return the values on the grid; the gradient reaches the latent weights unchanged."""
-        latent = self.value.detach()
-        numbers = torch.round(latent.reshape(self._view) / self.scale).add(self.zero).clamp(*self._range)
-        shown = ((numbers - self.zero) * self.scale).reshape(latent.shape)
-        # The difference is exactly zero, so the values stay exactly those of the grid.
-        return (shown + (self.value - latent)).masked_fill(~self.kept, 0)
-
-
-class Halved(nn.Module):
-    """A weight rounded to a shorter floating type going forward, untouched going back (straight-through)."""
-
-    kept: Tensor
-
-    def __init__(self, value: Tensor, promise: Half) -> None:
-        """Train `value`; the graph sees it rounded."""
-        super().__init__()
-        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
-        self._kind = torch.float16 if promise.format == "float16" else torch.bfloat16
-        self.register_buffer("kept", torch.from_numpy(promise.kept.copy()).to(value.device))
-
-    def forward(self) -> Tensor:
-        """Return the rounded weight; the gradient reaches the value unchanged."""
-        value, limit = self.value.detach(), torch.finfo(self._kind).max
-        shown = value.clamp(-limit, limit).to(self._kind).to(value.dtype)
-        return (shown + (self.value - value)).masked_fill(~self.kept, 0)
 
 
 Parametrization = Free | Masked | Clustered | Signed | Gridded | Halved | Projected

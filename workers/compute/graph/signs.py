@@ -31,7 +31,7 @@ def nearest(values: Float, axis: int | None, kept: Kept, threshold: float | None
     if threshold is not None:
         shown = kept & (sizes > (threshold * _mean(sizes, kept, axis)).astype(values.dtype))
     scale = short(_mean(sizes, shown, axis)).astype(values.dtype)
-    return np.where(shown, np.where(values < 0, -scale, scale), np.zeros((), values.dtype))
+    return np.where(shown, np.copysign(scale, values), np.zeros((), values.dtype))
 
 
 def _mean(sizes: Float, shown: Kept, axis: int | None) -> NDArray[np.float64]:
