@@ -242,3 +242,21 @@ def test_a_bit_for_each_place_does_when_integers_number_them(dtype: str, rest: i
 def test_ranks_refuse_when_a_number_is_missing_or_out_of_order() -> None:
     for values in ([0, 1, 3, 4], [0, 2, 1, 3], [1, 2, 3], [5, 5, 1, 5, 0, 5]):
         assert ENCODINGS["ranks"](Contents("w", np.asarray(values, np.int32)), 13) is None
+
+
+@pytest.mark.parametrize(
+    ("width", "kinds", "most"), [(2, 256, 4.6), (4, 256, 2.6), (8, 200, 2), (16, 300, 3), (4, 2000, 8)]
+)
+def test_parts_of_rows_are_stored_once_when_they_repeat(width: int, kinds: int, most: float) -> None:
+    random = np.random.default_rng(0)
+    parts = random.normal(size=(kinds, width)).astype(np.float32)
+    values = parts[random.integers(0, kinds, 384 * 768 // width)].reshape(384, 768)
+
+    assert bits("repeated_rows", values) < most
+
+
+def test_distinct_rows_are_shared_values_when_those_are_few() -> None:
+    random = np.random.default_rng(0)
+    values = random.choice([-0.5, 0, 0.5], (100, 64)).astype(np.float32)[random.integers(0, 100, 3000)]
+
+    assert bits("repeated_rows", values) < 0.2

@@ -92,6 +92,22 @@ def test_grid_is_found_and_folds_away_when_the_file_is_loaded(
     assert [node.op_type for node in optimized(packed.model, tmp_path, level).node] == [operator]
 
 
+@pytest.mark.parametrize("level", [Level.ORT_ENABLE_BASIC, Level.ORT_ENABLE_ALL])
+@pytest.mark.parametrize("kind", ["codebook", "sparse", "ranks"])
+def test_nothing_is_decoded_in_a_call_when_the_file_is_loaded(kind: str, level: Level, tmp_path: Path) -> None:
+    numbered = np.random.default_rng(0).random(9000) < 0.3
+    tables: dict[str, NDArray[np.generic]] = {
+        "codebook": shared((300, 301), 24),
+        "sparse": contents("both 0.05", (300, 301)),
+        "ranks": np.where(numbered, np.cumsum(numbered) - 1, -1),
+    }
+
+    packed = pack(single("Gather", tables[kind], 11))
+
+    assert packed.tensors[0].encoding == kind
+    assert [node.op_type for node in optimized(packed.model, tmp_path, level).node] == ["Gather"]
+
+
 def test_ternary_rows_take_ternary_digits_when_each_has_its_scale() -> None:
     report = pack(single("MatMul", gridded("row_scales", (384, 1536)))).tensors[0]
 
