@@ -1,10 +1,13 @@
 """Options of `factorize`."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from app.contracts.steps.base import RetrainedSpec
+
+_BOUND = "two factors would not keep the values that it promised; put factorize before it"
 
 
 class Factorize(RetrainedSpec):
@@ -13,6 +16,9 @@ class Factorize(RetrainedSpec):
     title: ClassVar[str] = "Factorize"
     summary: ClassVar[str] = "Split matrices and 1×1 kernels into two of low rank where that is smaller, then retrain."
     paper: ClassVar[str] = "https://arxiv.org/abs/2312.05821"
+    cannot_follow: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("prune_weights", "share_weights", "ternarize", "binarize", "quantize_int4", "quantize_fp16"), _BOUND
+    )
 
     technique: Literal["factorize"] = "factorize"
     energy: float = Field(0.95, gt=0, lt=1, description="share of the squared singular values that each matrix keeps")

@@ -3,7 +3,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from pydantic import ValidationError
 
+from app.contracts.recipe import Recipe
 from app.contracts.steps.factorize import Factorize
 from app.contracts.steps.prune_weights import PruneWeights
 from app.errors import TechniqueNotApplicable
@@ -123,3 +125,11 @@ def test_nothing_is_split_when_no_matrix_is_large_enough(tmp_path: Path) -> None
 
     assert "lower min_size" in outcome.notes[0]
     assert outcome.curve == ()
+
+
+@pytest.mark.parametrize("earlier", ["prune_weights", "share_weights", "ternarize", "quantize_int4"])
+def test_order_is_refused_at_submit_when_values_are_promised_already(earlier: str) -> None:
+    with pytest.raises(ValidationError, match="put factorize before it"):
+        Recipe.model_validate({"steps": [{"technique": earlier}, {"technique": "factorize"}]})
+
+    assert len(Recipe.model_validate({"steps": [{"technique": "factorize"}, {"technique": earlier}]}).steps) == 2

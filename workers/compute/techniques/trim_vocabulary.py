@@ -34,7 +34,7 @@ def apply(model: Model, spec: TrimVocabulary, context: Context) -> Outcome:
             notes.append(_note(table, kept, dataset.validation))
             changed = True
         else:
-            notes.append(f"{shown(table.name)} keeps its {kept.size} rows: {int(kept.sum())} of them are in use")
+            notes.append(f"{shown(table.name)} keeps its {kept.size} rows: {int(kept.sum())} of them are needed")
     if spec.positions:
         cut = cut_positions(trimmed, dataset.train.take(slice(0, 1)))
         notes.append(cut.note)
