@@ -48,19 +48,39 @@ class Plan:
 
 def factored(view: Array, axes: Sequence[int]) -> Factors | None:
     """Return the factors of `view`, whose groups span `axes`, or None where one group is not on a grid."""
-    if view.size == 0 or not np.issubdtype(view.dtype, np.floating) or not np.isfinite(view).all():
+    if view.size == 0 or not np.issubdtype(view.dtype, np.floating):
         return None
-    kept = [axis for axis in range(view.ndim) if axis not in set(axes)]
-    order = (*kept, *axes)
-    turned = cast("Float", view).transpose(order)
-    groups = turned.reshape(int(np.prod(turned.shape[: len(kept)], dtype=np.int64)), -1)
-    found = _split(groups)
+    floats = cast("Float", view)
+    few = _few(floats, axes)
+    if few.size < floats.size and (not np.isfinite(few).all() or _numbers(_groups(few, axes)) is None):
+        return None
+    found = _split(_groups(floats, axes)) if np.isfinite(floats).all() else None
     if found is None:
         return None
     numbers, scale = found
-    back = np.argsort(order)
-    kept_shape = tuple(1 if axis in set(axes) else view.shape[axis] for axis in range(view.ndim))
-    return Factors(numbers.reshape(turned.shape).transpose(back), scale.reshape(kept_shape))
+    order = _order(view, axes)
+    turned = tuple(view.shape[axis] for axis in order)
+    kept_shape = tuple(1 if axis in axes else size for axis, size in enumerate(view.shape))
+    return Factors(numbers.reshape(turned).transpose(np.argsort(order)), scale.reshape(kept_shape))
+
+
+def _few(view: Float, axes: Sequence[int]) -> Float:
+    """Return some 64 of the groups: most tensors are on no grid, and to turn a large one around takes long."""
+    left, cuts = _PROBED, []
+    for axis, size in enumerate(view.shape):
+        taken = size if axis in axes else min(size, left)
+        cuts.append(slice(taken))
+        left = left if axis in axes else max(1, left // taken)
+    return view[tuple(cuts)]
+
+
+def _order(view: Array, axes: Sequence[int]) -> tuple[int, ...]:
+    return (*(axis for axis in range(view.ndim) if axis not in axes), *axes)
+
+
+def _groups(view: Float, axes: Sequence[int]) -> Float:
+    """Return the groups as rows."""
+    return view.transpose(_order(view, axes)).reshape(-1, int(np.prod([view.shape[axis] for axis in axes])))
 
 
 def plan(factors: Factors, opset: int) -> Plan | None:
@@ -136,9 +156,6 @@ def _scale(decoder: Decoder, scale: Float) -> ir.Value:
 
 def _split(groups: Float) -> tuple[Float, Float] | None:
     """Return whole numbers like `groups`, (groups, values), and scales (groups, 1), or None."""
-    probe = groups[:_PROBED]
-    if groups.shape[0] > _PROBED and _numbers(probe) is None:
-        return None
     numbers = _numbers(groups)
     return None if numbers is None else _scaled(groups, numbers)
 
