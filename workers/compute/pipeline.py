@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from app.contracts.steps.base import RetrainedSpec, StepSpec
+from app.contracts.steps.base import StepSpec
 from app.contracts.tasks import CompressOrder, Done
 from app.errors import GuardNotMet, ModelpressError
 from app.problems import problem_of
@@ -61,8 +61,7 @@ def _stages(order: CompressOrder) -> list[Stage]:
 
 
 def _weight(step: StepSpec) -> float:
-    trains = step.trains or (isinstance(step, RetrainedSpec) and step.epochs != 0)
-    return _TRAINING if trains else _PLAIN
+    return _TRAINING if step.may_train else _PLAIN
 
 
 def _pointed(bench: Bench, model: Model, dense: Path, index: int) -> Taken:

@@ -34,6 +34,11 @@ class StepSpec(Contract):
         """Whether the step cannot be run without a data set, as its options stand."""
         return self.needs_data
 
+    @property
+    def may_train(self) -> bool:
+        """Whether the step trains if there is data, as its options stand."""
+        return self.trains
+
 
 class RetrainedSpec(StepSpec):
     """A technique that damages the model and repairs it by retraining under the new constraint."""
@@ -52,3 +57,8 @@ class RetrainedSpec(StepSpec):
     def data_needed(self) -> bool:
         """Whether retraining is asked for outright."""
         return self.needs_data or bool(self.epochs)
+
+    @property
+    def may_train(self) -> bool:
+        """Whether retraining is not ruled out."""
+        return self.trains or self.epochs != 0

@@ -37,6 +37,11 @@ class QuantizeInt8(RetrainedSpec):
         """Whether activations are calibrated."""
         return self.mode != "dynamic"
 
+    @property
+    def may_train(self) -> bool:
+        """Whether the mode trains."""
+        return self.mode == "qat" and self.epochs != 0
+
     @model_validator(mode="after")
     def _training_is_for_qat(self) -> Self:
         if self.epochs and self.mode != "qat":

@@ -267,6 +267,10 @@ def test_data_is_needed_when_calibrated_or_trained(mode: str) -> None:
     assert not options().data_needed
 
 
+def test_training_is_expected_in_mode_qat_alone() -> None:
+    assert [options(mode=mode).may_train for mode in ("dynamic", "static", "qat")] == [False, False, True]
+
+
 def test_refusal_names_the_cure_when_qat_has_no_data(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="attach a dataset"):
         take(options(mode="qat"), bert(layers=1), tmp_path, dataset=None)
