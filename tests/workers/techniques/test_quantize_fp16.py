@@ -132,3 +132,11 @@ def test_products_are_integer_when_int8_comes_after(tmp_path: Path) -> None:
 def test_refusal_names_the_cure_when_every_tensor_is_small(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="min_size"):
         take(options(min_size=10**6), cnn(), tmp_path)
+
+
+def test_refusal_says_so_when_the_weights_are_in_half_precision(tmp_path: Path) -> None:
+    model = wide()
+    model.write("w", model.read("w").astype(np.float16))
+
+    with pytest.raises(TechniqueNotApplicable, match="in float16, not float32"):
+        take(options(), model, tmp_path, dataset=None)

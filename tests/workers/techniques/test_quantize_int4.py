@@ -93,6 +93,15 @@ def test_accuracy_recovers_when_retrained(tmp_path: Path) -> None:
     assert found[1] > found[0] - 0.02
 
 
+def test_numbers_move_on_the_same_grid_when_retrained(tmp_path: Path) -> None:
+    plain, trained = (take(options(epochs=epochs, learning_rate=0.01), cnn(), tmp_path) for epochs in (0, 3))
+
+    values = trained.model.read_floats("block0.a.w")
+    assert trained.curve
+    assert not np.array_equal(values, plain.model.read("block0.a.w"))
+    assert grid(plain.model, "block0.a.w").holds(values)
+
+
 def test_grid_stays_when_later_steps_train_prune_and_share(tmp_path: Path) -> None:
     quantized = take(options(epochs=0), cnn(), tmp_path).model
 
@@ -125,11 +134,14 @@ def test_ternary_channels_stay_and_a_note_says_so(tmp_path: Path) -> None:
     assert any("fewer values" in note for note in outcome.notes)
 
 
-def test_refusal_says_so_when_every_tensor_is_ternary(tmp_path: Path) -> None:
+def test_nothing_changes_and_a_note_says_so_when_every_tensor_is_ternary(tmp_path: Path) -> None:
     ternary = take(Ternarize(epochs=0), cnn(), tmp_path).model
 
-    with pytest.raises(TechniqueNotApplicable, match="leave quantize_int4 out"):
-        take(options(), ternary, tmp_path)
+    outcome = take(options(), ternary, tmp_path)
+
+    assert outcome.notes == ("4 tensors keep the fewer values that an earlier step gave each of their channels",)
+    np.testing.assert_array_equal(outcome.model.read("block0.a.w"), ternary.read("block0.a.w"))
+    assert not outcome.curve
 
 
 def test_refusal_names_the_cure_when_the_weights_are_in_half_precision(tmp_path: Path) -> None:

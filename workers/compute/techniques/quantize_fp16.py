@@ -26,13 +26,14 @@ def apply(model: Model, spec: QuantizeFp16, context: Context) -> Outcome:  # noq
     }
     fitting = {name: promise for name, promise in promises.items() if promise.reaches(model.read_floats(name))}
     if not large:
-        msg = f"no float32 matrix, kernel or table has {spec.min_size} weights or more; lower min_size"
-        raise TechniqueNotApplicable(msg)
+        raise TechniqueNotApplicable(_refusal(model, spec))
     for name, promise in fitting.items():
         rounded.constraints[name] = promise
         rounded.write(name, promise.project(model.read_floats(name)))
     pairs = [(model.read_floats(name), rounded.read_floats(name)) for name in fitting]
-    notes = [f"{len(fitting)} tensors are in {spec.format}: {snr_db(pairs):.1f} dB of signal over noise"]
+    notes = (
+        [f"{len(fitting)} tensors are in {spec.format}: {snr_db(pairs):.1f} dB of signal over noise"] if pairs else []
+    )
     if small := len(large) - len(free):
         notes.append(f"{small} tensors stay in the fewer values that an earlier step gave them")
     if far := len(free) - len(fitting):
@@ -49,6 +50,13 @@ def _large(model: Model, spec: QuantizeFp16) -> list[str]:
         if values.ndim >= _MATRIX and values.dtype == np.float32 and values.size >= spec.min_size
     ]
     return [name for name in names if spec.embeddings or not is_table(model, name)]
+
+
+def _refusal(model: Model, spec: QuantizeFp16) -> str:
+    kinds = {str(model.read(name).dtype) for name in model.weights() if model.read(name).size >= spec.min_size}
+    if kinds and "float32" not in kinds:
+        return f"the weights are in {', '.join(sorted(kinds))}, not float32; leave quantize_fp16 out"
+    return f"no float32 matrix, kernel or table has {spec.min_size} weights or more; lower min_size"
 
 
 def _is_small(model: Model, name: str) -> bool:

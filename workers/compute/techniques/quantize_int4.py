@@ -23,12 +23,13 @@ def apply(model: Model, spec: QuantizeInt4, context: Context) -> Outcome:
     chosen = targets(gridded, spec)
     free = {name: reader for name, reader in chosen.items() if not isinstance(model.constraints.get(name), Signs)}
     grids = {name: grid for name, reader in free.items() if (grid := _grid(gridded, name, reader, spec)) is not None}
-    if not grids:
-        raise TechniqueNotApplicable(_refusal(spec, kept=len(chosen) - len(free), odd=len(free)))
+    if not grids and len(free) == len(chosen):
+        raise TechniqueNotApplicable(_refusal(spec, odd=len(free)))
     for name, grid in grids.items():
         gridded.constraints[name] = grid
         gridded.write(name, grid.project(model.read_floats(name) if grid.latent is None else grid.latent))
-    return Outcome(gridded, _notes(grids, len(chosen) - len(free), len(free)), retrain(gridded, spec, context))
+    notes = _notes(grids, len(chosen) - len(free), len(free))
+    return Outcome(gridded, notes, retrain(gridded, spec, context) if grids else ())
 
 
 def _grid(model: Model, name: str, reader: Reader, spec: QuantizeInt4) -> Grid | None:
@@ -60,9 +61,7 @@ def _groups(shape: tuple[int, ...], reader: Reader, block: int) -> tuple[tuple[i
     return shape, tuple(place for place in range(len(shape)) if place != channels)
 
 
-def _refusal(spec: QuantizeInt4, kept: int, odd: int) -> str:
-    if kept:
-        return f"an earlier step gave all {kept} large tensors fewer values than 4 bits have; leave quantize_int4 out"
+def _refusal(spec: QuantizeInt4, odd: int) -> str:
     if odd:
         return "no large tensor is of float32 with rows or blocks that could share a scale; upload the model in float32"
     return f"no matrix, kernel or table that may be quantised has {spec.min_size} weights or more; lower min_size"
@@ -71,7 +70,8 @@ def _refusal(spec: QuantizeInt4, kept: int, odd: int) -> str:
 def _notes(grids: Mapping[str, Grid], kept: int, free: int) -> tuple[str, ...]:
     pairs = ((grid.latent, grid.project(grid.latent)) for grid in grids.values() if grid.latent is not None)
     blocked = sum(len(grid.view) > grid.kept.ndim for grid in grids.values())
-    notes = [f"{len(grids)} tensors have 4-bit values: {snr_db(pairs):.1f} dB of signal over noise before retraining"]
+    told = f"{len(grids)} tensors have 4-bit values: {snr_db(pairs):.1f} dB of signal over noise before retraining"
+    notes = [told] if grids else []
     if blocked < len(grids):
         notes.append(f"{len(grids) - blocked} of them have no axis that blocks divide: a scale per output channel")
     if kept:
