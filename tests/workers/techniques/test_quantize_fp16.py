@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.quantize_fp16 import QuantizeFp16
@@ -14,6 +16,8 @@ from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
 from tests.workers.graph.networks import Kind, Network, answers, bert, cnn, rows_for
 from tests.workers.techniques.steps import take
+from workers.compute.autograd.dtypes import to_floats
+from workers.compute.autograd.parametrization import parametrize
 from workers.compute.encodings.packer import pack
 from workers.compute.graph.constraints import Half, shrink
 from workers.compute.graph.model import Model, save
@@ -118,6 +122,21 @@ def test_promise_holds_when_positions_are_cut() -> None:
     assert cut.holds(np.asarray([[0.0, 0.5]], np.float32))
     assert not cut.holds(np.asarray([[0.5, 0.5]], np.float32))
     assert not cut.holds(np.asarray([[0.0, 0.1]], np.float32))
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_training_shows_the_rounded_weights(kind: Literal["float16", "bfloat16"]) -> None:
+    values = np.asarray([[1e9, -0.1, 0.3], [1e-9, 2.0, -1 / 3]], np.float32)
+    promise = Half(np.asarray([[True, True, False], [True, True, True]]), kind)
+    weight = parametrize(promise, torch.nn.Parameter(torch.from_numpy(values)))
+
+    shown = weight()
+    torch.autograd.backward(shown.sum())
+
+    np.testing.assert_array_equal(to_floats(shown), promise.project(values))
+    (parameter,) = weight.parameters()
+    assert parameter.grad is not None
+    np.testing.assert_array_equal(parameter.grad.numpy(), promise.kept)
 
 
 def test_products_are_integer_when_int8_comes_after(tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ def test_trained_twin_answers_as_the_integers_do(name: str, changes: dict[str, o
     trained, shipped = predict(twin.model, rows, device="cpu", threads=1)["logits"], answers(quantized, rows)
 
     assert twin.integers
-    assert np.square(trained - shipped).mean() < 1e-3 * np.square(shipped - shipped.mean()).mean()
+    # Without rounding the activations it would be 4e-5; sums in another order round a few of them otherwise.
+    assert np.square(trained - shipped).mean() < 1e-6 * np.square(shipped - shipped.mean()).mean()
 
 
 @pytest.mark.parametrize("changes", QAT, ids=str)
