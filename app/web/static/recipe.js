@@ -77,7 +77,8 @@ export class RecipeBuilder {
     const input = this.input(step, name, schema, id);
     input.dataset.pointer = pointer;
     input.setAttribute("aria-describedby", `${id}-help`);
-    const label = h("label", { for: id }, words(name));
+    const label = h("label", { for: id, id: `${id}-label` }, words(name));
+    if (input.getAttribute("role") === "group") input.setAttribute("aria-labelledby", label.id);
     const help = h("p", { class: "help", id: `${id}-help` }, schema.description ?? "");
     const fault = h("p", { class: "field-error", "data-error": pointer });
     return h("div", { class: input.type === "checkbox" ? "field check" : "field" }, input.type === "checkbox" ? [input, label] : [label, input], help, fault);
@@ -97,8 +98,10 @@ export class RecipeBuilder {
         ...kind.enum.map((choice) => h("option", { value: choice, selected: choice === now }, choice))];
       return h("select", { id, onchange: (event) => keep(event.target.value || undefined) }, choices);
     }
+    if (kind.type === "array" && kind.items?.enum) return choicesOf(kind.items.enum, now ?? [], id, keep);
     if (kind.type === "array") {
-      const split = (event) => keep(event.target.value.trim() ? event.target.value.split(",").map((part) => part.trim()) : undefined);
+      const value = ["number", "integer"].includes(kind.items?.type) ? Number : (part) => part.trim();
+      const split = (event) => keep(event.target.value.trim() ? event.target.value.split(",").map(value) : undefined);
       return h("input", { id, value: (now ?? []).join(", "), placeholder: "none; separate by commas", oninput: split });
     }
     const numeric = ["number", "integer"].includes(kind.type);
@@ -108,6 +111,15 @@ export class RecipeBuilder {
       max: kind.maximum ?? kind.exclusiveMaximum, value: now ?? "", placeholder: "not set", oninput: read,
     });
   }
+}
+
+// A box for each choice of a list; all as they were by default is no choice at all.
+function choicesOf(choices, chosen, id, keep) {
+  const boxes = choices.map((choice) => h("input", { type: "checkbox", value: choice, checked: chosen.includes(choice), onchange: () => {
+    const now = boxes.filter((box) => box.checked).map((box) => box.value);
+    keep(now.length === choices.length && chosen.length === choices.length ? undefined : now);
+  } }));
+  return h("div", { id, role: "group", class: "choices" }, boxes.map((box) => h("label", { class: "choice" }, box, words(box.value))));
 }
 
 // Options that every training step has; they stay folded so that a step's own options stand out.

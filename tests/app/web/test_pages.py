@@ -75,6 +75,21 @@ def test_recipe_when_steps_are_added_moved_and_removed(open_page: Opener) -> Non
     expect(titles).to_have_text(["1. Distil"])
 
 
+def test_recipe_when_options_are_lists(open_page: Opener, rest: Client, worker: ActingWorker, tmp_path: Path) -> None:
+    job, _ = started_job(rest, worker, tmp_path)
+    page = open_page(f"/?model={job.model}&dataset={job.dataset}")
+    for technique in ("prune_neurons", "trim_vocabulary"):
+        page.get_by_label("Technique to add").select_option(technique)
+        page.get_by_role("button", name="Add step").click()
+    page.get_by_role("group", name="Kinds").get_by_label("Heads").uncheck()
+    page.get_by_label("Keep", exact=True).fill("5, 7")
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url(re.compile(rf"/jobs/(?!{job.id})job_\w+$"))
+    steps = [step.model_dump() for step in rest.job(page.url.rpartition("/")[2]).recipe.steps]
+    assert steps[-2]["kinds"] == ["neurons", "channels", "hidden units"]
+    assert steps[-1]["keep"] == [5, 7]
+
+
 def test_job_when_it_trains_and_ends(open_page: Opener, rest: Client, worker: ActingWorker, tmp_path: Path) -> None:
     job, held = started_job(rest, worker, tmp_path)
     page = open_page(f"/jobs/{job.id}")
