@@ -14,6 +14,7 @@ FEEDS = [{"x": np.random.default_rng(rows).normal(size=(rows, 3, 4, 4)).astype(n
 EXAMPLES = 120
 
 
+@pytest.mark.timeout(400)  # a failure is shrunk before it is told
 @pytest.mark.parametrize("opset", [12, 13])
 def test_any_group_goes(opset: int) -> None:
     networks = random_networks.networks(opset)
