@@ -12,14 +12,14 @@ from torch import Tensor
 from workers.compute.datasets.samples import Array, Samples
 from workers.compute.graph.model import Model
 
-_MASK = "attention_mask"
+MASK = "attention_mask"
 _MATRIX = 2
 
 
 def sequence_inputs(model: Model) -> tuple[str, ...]:
     """Return the inputs that share the attention mask's dynamic sequence axis; none when there is no such axis."""
     inputs = {value.name or "": value for value in model.graph.inputs}
-    mask = inputs.get(_MASK)
+    mask = inputs.get(MASK)
     if mask is None or mask.shape is None or len(mask.shape) != _MATRIX or isinstance(mask.shape[1], int):
         return ()
     axis = mask.shape[1]
@@ -40,7 +40,7 @@ def trimmed(inputs: Mapping[str, Array], names: tuple[str, ...]) -> dict[str, Ar
     """Cut the inputs `names` to the longest row of a right-padded batch; other batches stay as they are."""
     if not names:
         return dict(inputs)
-    mask = inputs[_MASK] != 0
+    mask = inputs[MASK] != 0
     if np.any(mask[:, 1:] & ~mask[:, :-1]):
         return dict(inputs)
     longest = max(int(mask.sum(axis=1).max(initial=0)), 1)

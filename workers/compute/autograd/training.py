@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +14,7 @@ from app.contracts.report import CurvePoint
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.batching import Batch, batch_of, epoch_rows, in_order, sequence_inputs
 from workers.compute.autograd.executor import Executor
+from workers.compute.autograd.guiding import Guidance, Guide
 from workers.compute.autograd.losses import Objective, check_labels, heads_for
 from workers.compute.autograd.optimization import optimizer_of, rate_at
 from workers.compute.autograd.prediction import predict, resolve_device
@@ -41,7 +42,8 @@ class Fit:
     """Settings of one training. `epochs` may be a fraction; `patience` counts validations without a better one.
 
     `alpha` weighs labels against the teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run
-    that it ended is not repeatable bit for bit). `device` is a PyTorch device or "auto".
+    that it ended is not repeatable bit for bit). `device` is a PyTorch device or "auto". `guidance` adds the teacher's
+    inner values to the loss of each step; what is validated is answers alone.
     """
 
     epochs: float = 1.0
@@ -58,6 +60,7 @@ class Fit:
     seed: int = 0
     device: str = "cpu"
     threads: int = 2
+    guidance: Guidance | None = None
 
 
 def fit(
@@ -89,9 +92,14 @@ def fit(
 def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | None, progress: Progress) -> "_Session":
     executor = Executor(model, device=settings.device)
     objective = _objective(model, dataset, settings, teacher)
-    targets, validation_targets = None, None
-    if teacher is not None and (objective.alpha < 1 or not dataset.labelled):
+    targets, validation_targets, guide = None, None, None
+    answers = objective.alpha < 1 or not dataset.labelled
+    tutor = None
+    if teacher is not None and (answers or settings.guidance is not None):
         tutor = teacher_of(teacher, heads_for(teacher, dataset.task), settings.device)
+    if tutor is not None and settings.guidance is not None:
+        guide = Guide(settings.guidance, model, tutor.executor, dataset.train)
+    if tutor is not None and answers:
         if len(tutor.heads) != len(objective.heads):
             msg = f"the teacher has {len(tutor.heads)} floating-point outputs, the student {len(objective.heads)}"
             raise TechniqueNotApplicable(msg)
@@ -102,7 +110,7 @@ def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | Non
     if dataset.task == "regression" and dataset.train.labels is not None:
         spread = float(np.var(dataset.train.labels.astype(np.float64))) or 1.0
         objective = replace(objective, spreads=(spread,))
-    found = _Session(executor, dataset, settings, objective, targets, validation_targets)
+    found = _Session(executor, dataset, settings, objective, targets, validation_targets, guide)
     found.check()
     return found
 
@@ -128,6 +136,7 @@ class _Session:
     objective: Objective
     targets: Targets | None
     validation_targets: Targets | None
+    guide: Guide | None = None
     curve: list[CurvePoint] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_rank: tuple[float, ...] = ()
@@ -144,10 +153,13 @@ class _Session:
         if not self.executor.trained:
             msg = "the model has no weights that could be trained"
             raise TechniqueNotApplicable(msg)
-        batch = next(in_order(self.dataset.train, min(self.settings.batch_size, len(self.dataset.train))))
+        batch = next(in_order(self.dataset.train, self.settings.batch_size, self.sequence))
         self.executor.eval()
         with torch.no_grad():
-            logits = self.executor(batch.inputs, self.objective.capture)[self.objective.heads[0].logits]
+            values = self.executor(batch.inputs, (*self.objective.capture, *self.guided))
+            logits = values[self.objective.heads[0].logits]
+            if self.guide is not None:
+                self.guide.start(values, batch)
         if self.dataset.task == "match":
             return
         width = int(np.prod(logits.shape[1:])) if logits.dim() > 1 else 1
@@ -161,7 +173,7 @@ class _Session:
         per_epoch = len(epoch_rows(rows, settings.batch_size, settings.seed, 0))
         total = max(1, round(settings.epochs * per_epoch))
         every = max(1, per_epoch // max(1, settings.validations_per_epoch))
-        optimizer = optimizer_of(self.executor, settings.learning_rate, settings.weight_decay)
+        optimizer = self.optimizer()
         base = _TEACHING if self.targets is not None else 0.0
         deadline = math.inf if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
         self.choose_statistics()
@@ -172,7 +184,7 @@ class _Session:
             if on_step is not None:
                 on_step(step, total, self.executor)
             if not _same(before, list(self.executor.parameters())):
-                optimizer = optimizer_of(self.executor, settings.learning_rate, settings.weight_decay)
+                optimizer = self.optimizer()
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * rate_at(step, total, settings.warmup)
             losses.append(self.step(optimizer, batch_of(self.dataset.train, chosen, self.sequence)))
@@ -188,6 +200,19 @@ class _Session:
             if last or (settings.patience is not None and self.stale >= settings.patience):
                 break
         self.restore()
+
+    @property
+    def guided(self) -> tuple[str, ...]:
+        """The inner values that follow the teacher's."""
+        return () if self.guide is None else self.guide.capture
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer of the weights, and of the projections that are trained beside them."""
+        found = optimizer_of(self.executor, self.settings.learning_rate, self.settings.weight_decay)
+        projections = [] if self.guide is None else list(self.guide.parameters())
+        if projections:
+            found.add_param_group({"params": projections, "weight_decay": 0.0})
+        return found
 
     def choose_statistics(self) -> None:
         """Let batch normalization go by the running statistics if the model answers clearly worse without them.
@@ -221,7 +246,7 @@ class _Session:
         """Take one step; a loss or gradient that is not finite ends the training before it reaches the weights."""
         self.executor.train()
         optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch, self.targets)
+        loss = self.loss(batch, self.targets, self.guide)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.executor.parameters(), self.settings.clip)
         value = float(loss.detach())
@@ -231,17 +256,18 @@ class _Session:
         optimizer.step()
         return value
 
-    def loss(self, batch: Batch, targets: Targets | None) -> Tensor:
-        """Return the loss of a batch."""
-        values = self.forward(batch)
+    def loss(self, batch: Batch, targets: Targets | None, guide: Guide | None = None) -> Tensor:
+        """Return the loss of a batch: of its answers, and of what a guide looks at inside."""
+        values = self.forward(batch, () if guide is None else guide.capture)
         labels = None if batch.labels is None else batch.labels.to(self.settings.device)
-        return self.objective.loss(values, labels, None if targets is None else targets.at(batch))
+        answered = self.objective.loss(values, labels, None if targets is None else targets.at(batch))
+        return answered if guide is None else answered + guide.loss(values, batch)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, inner: Sequence[str] = ()) -> dict[str, Tensor]:
         """Run the graph, in bfloat16 where an accelerator has it."""
         on_cuda = self.settings.device.startswith("cuda")
         with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
-            values: dict[str, Tensor] = self.executor(batch.inputs, self.objective.capture)
+            values: dict[str, Tensor] = self.executor(batch.inputs, (*self.objective.capture, *inner))
         return values
 
     def validate(self, step: int, epoch: float, loss: float | None) -> CurvePoint:
