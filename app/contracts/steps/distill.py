@@ -21,6 +21,8 @@ class Distill(StepSpec):
     teacher: ModelId | None = Field(None, description="another model as teacher; default: the upload itself")
     temperature: float = Field(2.0, gt=0, le=100, description="T: softens both answers; the loss is scaled by T²")
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels' cross-entropy; 0 needs no labels")
+    hidden: float = Field(0.0, ge=0, le=1000, description="weight of the error of what passes between layers")
+    attention: float = Field(0.0, ge=0, le=1000, description="weight of the divergence of attention inside layers")
     epochs: float = Field(2.0, gt=0, le=1000, description="passes over the training data")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate")
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")

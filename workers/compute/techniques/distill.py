@@ -1,9 +1,16 @@
-"""Train the current graph to answer as a teacher does (Hinton et al., 2015)."""
+"""Train the current graph to answer as a teacher does (Hinton et al., 2015), inside as well where asked.
+
+Hidden states: Sun et al., 2019 (patient distillation); with attention: Jiao et al., 2020 (TinyBERT).
+"""
+
+from collections.abc import Iterator, Sequence
 
 from app.contracts.steps.distill import Distill
 from app.errors import TechniqueNotApplicable
+from workers.compute.autograd.guiding import Guidance
 from workers.compute.autograd.training import Fit, fit
 from workers.compute.graph.model import Model
+from workers.compute.graph.pairing import Pair, pairs_of
 from workers.compute.techniques.base import Context, Outcome, dataset_of
 
 
@@ -13,6 +20,7 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
     teacher = _teacher(spec, context)
     alpha = spec.alpha if dataset.labelled else 0.0
     student = model.clone()
+    guidance = _guidance(student, teacher, spec)
     settings = Fit(
         epochs=spec.epochs,
         learning_rate=spec.learning_rate,
@@ -24,10 +32,40 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
         seed=context.seed,
         device=context.device,
         threads=context.threads,
+        guidance=guidance,
     )
     curve = fit(student, dataset, settings, teacher=teacher, progress=context.progress)
-    unlabelled = ("the data has no labels: the student learned from the teacher alone",)
-    return Outcome(student, unlabelled if alpha < spec.alpha else (), curve)
+    notes = () if guidance is None else tuple(_notes(guidance))
+    if alpha < spec.alpha:
+        notes = ("the data has no labels: the student learned from the teacher alone", *notes)
+    return Outcome(student, notes, curve)
+
+
+def _guidance(student: Model, teacher: Model, spec: Distill) -> Guidance | None:
+    """Return what is matched inside, if anything is to be. Raises TechniqueNotApplicable where nothing can be."""
+    if spec.hidden == 0 and spec.attention == 0:
+        return None
+    pairs = pairs_of(student, teacher, related=spec.teacher is None)
+    if spec.hidden > 0 and not pairs.hidden:
+        raise TechniqueNotApplicable(_absent("hidden", "layers: regions that repeat or that a residual addition skips"))
+    if spec.attention > 0 and not pairs.attention:
+        raise TechniqueNotApplicable(_absent("attention", "layers with a softmax that a MatMul reads"))
+    return Guidance(pairs, spec.hidden, spec.attention)
+
+
+def _absent(option: str, what: str) -> str:
+    return f"{option} needs {what}, in student and teacher, and there are none; set {option} to 0"
+
+
+def _notes(guidance: Guidance) -> Iterator[str]:
+    if guidance.hidden:
+        yield f"hidden states matched to the teacher's (0 enters the first layer): {_listed(guidance.pairs.hidden, 0)}"
+    if guidance.attention:
+        yield f"attention of layers matched to the teacher's: {_listed(guidance.pairs.attention, 1)}"
+
+
+def _listed(pairs: Sequence[Pair], first: int) -> str:
+    return ", ".join(f"{pair.places[0] + first} to {pair.places[1] + first}" for pair in pairs)
 
 
 def _teacher(spec: Distill, context: Context) -> Model:
