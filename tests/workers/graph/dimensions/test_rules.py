@@ -268,6 +268,25 @@ def test_only_operators_without_a_rule_are_barriers() -> None:
     assert couple(net.model(x, ["rows", LENGTH, 8])).barriers == ("odd (Trilu)",)
 
 
+def test_branches_are_barriers_for_what_they_capture() -> None:
+    net = Network(13)
+    x = linear(net, "in", sequence(net), WIDTH, 8)
+    bodies = []
+    for name in ("Relu", "Neg"):
+        inner = ir.node(name, [x], name=f"inner_{name}")
+        inner.outputs[0].name = f"inner_{name}_out"
+        bodies.append(ir.Graph([], inner.outputs, nodes=[inner], name=name))
+    always = net.constant("always", np.asarray(True))
+    branches = {"then_branch": bodies[0], "else_branch": bodies[1]}
+    node = ir.node("If", [always], branches, name="choice")
+    node.outputs[0].name, node.outputs[0].shape = "choice_out", ir.Shape(["rows", LENGTH, 8])
+    node.outputs[0].type = ir.TensorType(Kind.FLOAT)
+    net.nodes.append(node)
+    coupling = couple(net.model(linear(net, "head", node.outputs[0], 8, 8), ["rows", LENGTH, 8]))
+    assert coupling.barriers == ("choice (If)",)
+    assert coupling.groups == ()
+
+
 def test_unknown_groups_and_units_and_whole_groups_are_refused() -> None:
     coupling = couple(layer_norm())
     (group,) = coupling.groups

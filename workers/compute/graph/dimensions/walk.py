@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compute.graph.dataflow import constants
+from workers.compute.graph.dataflow import constants, reads
 from workers.compute.graph.dimensions.extents import Extents
 from workers.compute.graph.dimensions.ledger import Labels, Ledger
 from workers.compute.graph.dimensions.rules import RULES
@@ -93,8 +93,8 @@ def _rule(node: ir.Node) -> Rule | None:
 
 
 def _labelled(site: Site) -> bool:
-    inputs = (site.input(index) for index in range(len(site.node.inputs)))
-    return any(axis is not None for labels in inputs for axis in labels or ())
+    read = (site.labels.get(str(value.name), ()) for value in reads(site.node))
+    return any(axis is not None for labels in read for axis in labels)
 
 
 def _sizes(model: Model) -> tuple[dict[str, Sizes], dict[str, frozenset[int]], dict[str, NDArray[np.generic]]]:
