@@ -24,6 +24,8 @@ TITLES = {
     "shufflenet": "ShuffleNet-like: halves, two-group convolution, channel shuffle",
     "bert": "BERT: heads, FFN, pooler, hidden width",
     "vit": "ViT-like: one weight for queries, keys and values; class token",
+    "attention": "PyTorch's MultiheadAttention, residual",
+    "folded": "attention by batched products, heads folded into the rows",
     "lstm": "LSTM classifier, the first layer in both directions",
     "gru": "GRU classifier, the same",
 }

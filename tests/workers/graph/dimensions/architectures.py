@@ -209,13 +209,57 @@ class Recurrent(nn.Module):
         return self.head(found[:, -1])
 
 
+class Attention(nn.Module):
+    """PyTorch's own attention module: heads counted together with the rows, sizes read from values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(VOCABULARY, 24)
+        self.layers = nn.ModuleList(nn.MultiheadAttention(24, 4, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(24, CLASSES)
+        for layer in self.layers:  # equal ones would become one initializer
+            nn.init.normal_(layer.in_proj_bias)
+            nn.init.normal_(layer.out_proj.bias)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        for layer in self.layers:
+            x = x + layer(x, x, x, need_weights=False)[0]
+        return self.head(x.mean(1))
+
+
+class Folded(nn.Module):
+    """Attention by batched products: (rows·heads, length, size), the length left open."""
+
+    def __init__(self, heads: int = 4, size: int = 6) -> None:
+        super().__init__()
+        self.heads, self.size, width = heads, size, heads * size
+        self.words = nn.Embedding(VOCABULARY, width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.head = nn.Linear(width, CLASSES)
+
+    def _fold(self, x: Tensor) -> Tensor:
+        rows, length, _ = x.shape
+        apart = x.view(rows, length, self.heads, self.size).transpose(1, 2)
+        return apart.reshape(rows * self.heads, -1, self.size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        rows, length, width = x.shape
+        query, key, value = (self._fold(part(x)) for part in (self.query, self.key, self.value))
+        mixed = torch.bmm(torch.bmm(query, key.transpose(1, 2)).softmax(-1), value)
+        mixed = mixed.view(rows, self.heads, -1, self.size).transpose(1, 2).reshape(rows, length, width)
+        return self.head(self.out(mixed).mean(1))
+
+
 @dataclass(frozen=True)
 class Case:
-    """A network with inputs, and the axes of each that the data decide."""
+    """A network with inputs, the axes of each that the data decide, and the opsets to export it at."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[np.random.Generator, int], dict[str, Array]]
     free: Mapping[str, dict[int, str]]
+    opsets: tuple[int, ...] = (9, 13, 18)
 
 
 def _image(rng: np.random.Generator, rows: int) -> dict[str, Array]:
@@ -247,6 +291,9 @@ CASES: Mapping[str, Case] = {
     "bert": Case(Bert, _text, {"ids": _TOKENS, "mask": _TOKENS}),
     "vit": Case(Vit, _image, _ROWS),
     "lstm": Case(Recurrent, _ids, {"ids": _TOKENS}),
+    # At a free length the exporter writes that of its example into one of the reshapes.
+    "attention": Case(Attention, _ids, {"ids": {0: "rows"}}, (14, 18)),
+    "folded": Case(Folded, _ids, {"ids": _TOKENS}),
     "gru": Case(lambda: Recurrent(nn.GRU), _ids, {"ids": _TOKENS}),
 }
 

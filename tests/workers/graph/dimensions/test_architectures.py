@@ -20,11 +20,12 @@ EXPECTED = {
     "shufflenet": ["channels 3", "channels 8"],
     "bert": ["neurons 24", "heads 4", "neurons 40", "heads 4", "neurons 40", "neurons 24"],
     "vit": ["channels 24", "heads 3", "neurons 36", "heads 3", "neurons 36"],
+    "attention": ["neurons 24", "heads 4", "heads 4"],
+    "folded": ["neurons 24", "heads 4", "neurons 24"],
     "lstm": ["neurons 12", "hidden units 10", "hidden units 14"],
     "gru": ["neurons 12", "hidden units 10", "hidden units 14"],
 }
-OPSETS = (9, 13, 18)
-BOTH = [(name, opset) for name in architectures.CASES for opset in OPSETS]
+BOTH = [(name, opset) for name, case in architectures.CASES.items() for opset in case.opsets]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import onnx_ir as ir
@@ -83,6 +84,12 @@ class _Cut:
             self._numbers[key] = value
         return self._numbers[key]
 
+    def add(self, before: ir.Node, op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        """Add a node with one output ahead of another; return the output."""
+        made = ir.node(op_type, list(inputs), attributes)
+        self.model.graph.insert_before(before, made)
+        return made.outputs[0]
+
     def set_input(self, node: ir.Node, index: int, value: ir.Value) -> None:
         """Let a node read `value`, at a place that it may not have had."""
         if index >= len(node.inputs):
@@ -109,45 +116,39 @@ def _set_sizes(cut: _Cut, node: ir.Node, index: int) -> None:
     """Put the new sizes of the first output into the shape that a node is given."""
     result, shape = node.outputs[0], node.inputs[index] if index < len(node.inputs) else None
     labels = cut.walked.labels.get(str(result.name), ())
-    entries = {axis: left for axis, labelled in enumerate(labels) if (left := cut.left(labelled)) is not None}
+    left = {axis: count for axis, labelled in enumerate(labels) if (count := cut.left(labelled)) is not None}
     stale = any(cut.left(axis) is not None for axis in cut.dependencies(node, index))
-    if shape is None or not (entries or stale):
+    if shape is None or not (left or stale):
         return
     free, size = cut.walked.free.get(str(result.name), frozenset()), cut.walked.sizes[str(result.name)]
-    entries = {axis: -1 if axis in free else left for axis, left in entries.items()}
-    if stale:  # whatever is computed from sizes that are no longer the same is replaced by what it was
-        entries = {axis: each for axis, each in enumerate(size) if axis not in free} | entries
     if str(shape.name) in cut.model.graph.initializers:
         old = [int(value) for value in cut.model.read(str(shape.name)).reshape(-1)]
         offset = len(labels) - len(old)
-        new = [entries.get(at + offset, value) if value > 1 else value for at, value in enumerate(old)]
+        new = [left.get(at + offset, value) if value > 1 else value for at, value in enumerate(old)]
         cut.set_input(node, index, cut.numbers(new))
-    else:
-        cut.set_input(node, index, _patched(cut, node, shape, entries, len(labels)))
+        return
+    entries: dict[int, Fraction | int] = {}
+    if stale:  # whatever is computed from sizes that are no longer the same is replaced by what it was
+        entries = {axis: each for axis, each in enumerate(size) if axis not in free}
+    entries |= {axis: Fraction(each, size[axis]) if axis in free else each for axis, each in left.items()}
+    (length,) = cut.walked.sizes.get(str(shape.name), (len(labels),))
+    offset = len(labels) - length
+    cut.set_input(node, index, _patched(cut, node, shape, [entries.get(at + offset) for at in range(length)]))
 
 
-def _patched(cut: _Cut, node: ir.Node, shape: ir.Value, entries: Mapping[int, int], rank: int) -> ir.Value:
-    """Add a computed shape with some entries replaced by numbers."""
-    pieces: list[ir.Value] = []
-    run: list[int] = []
-
-    def flush() -> None:
-        if run:
-            picked = ir.node("Gather", [shape, cut.numbers(run)], {"axis": 0})
-            cut.model.graph.insert_before(node, picked)
-            pieces.append(picked.outputs[0])
-            run.clear()
-
-    for axis in range(rank):
-        if axis in entries:
-            flush()
-            pieces.append(cut.numbers([entries[axis]]))
-        else:
-            run.append(axis)
-    flush()
-    joined = ir.node("Concat", pieces, {"axis": 0})
-    cut.model.graph.insert_before(node, joined)
-    return joined.outputs[0]
+def _patched(cut: _Cut, node: ir.Node, shape: ir.Value, entries: Sequence[Fraction | int | None]) -> ir.Value:
+    """Add a computed shape with some entries replaced by numbers, others taken as a share of what they were."""
+    pieces = []
+    for at, entry in enumerate(entries):
+        if isinstance(entry, int):
+            pieces.append(cut.numbers([entry]))
+            continue
+        piece = cut.add(node, "Gather", shape, cut.numbers([at]), axis=0)
+        if entry is not None:
+            piece = cut.add(node, "Mul", piece, cut.numbers([entry.numerator]))
+            piece = cut.add(node, "Div", piece, cut.numbers([entry.denominator]))
+        pieces.append(piece)
+    return cut.add(node, "Concat", *pieces, axis=0)
 
 
 def _reshape(cut: _Cut, node: ir.Node) -> None:

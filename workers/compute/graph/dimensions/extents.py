@@ -120,7 +120,7 @@ class Extents:
         labels = outputs.get(str(site.node.outputs[0].name), (None,) * len(elements))
         offset = len(labels) - len(elements)
         for at, element in enumerate(elements):
-            if site.is_free(at + offset) and labels[at + offset] is None:
+            if site.is_free(at + offset):  # else it is replaced by a number
                 self._freeze(site, element)
 
     def _freeze(self, site: Site, element: frozenset[int]) -> None:

@@ -8,8 +8,9 @@ from workers.compute.graph.dimensions.reflow import reflow
 from workers.compute.graph.dimensions.site import Site
 
 _PASSING = frozenset({"Add", "Cast", "Div", "Dropout", "Identity", "Mul", "Relu", "Sqrt", "Sub"})
-_INDEXED = frozenset({"Gather", "Slice", "Split", "Squeeze", "Unsqueeze", "LayerNormalization", "Softmax", "Concat"})
+_INDEXED = frozenset({"Gather", "Slice", "Split", "LayerNormalization", "Softmax", "Concat"})
 _MATRIX = 2
+_NEW = -1  # an axis that was not there at the cut
 
 
 def unit_axis(site: Site, sizes: Sequence[int], axes: Sequence[int | None]) -> int:
@@ -52,10 +53,23 @@ def _consumed(site: Site, value: ir.Value, axes: tuple[int | None, ...], depth: 
             yield from _consumed(site, node.outputs[0], tuple(axes[axis] for axis in order), depth + 1)
         elif node.op_type in _PASSING and len(site.sizes.get(str(node.outputs[0].name), ())) == len(axes):
             yield from _consumed(site, node.outputs[0], axes, depth + 1)
+        elif node.op_type in {"Squeeze", "Unsqueeze"} and use.idx == 0:
+            yield from _consumed(site, node.outputs[0], _resized(site, node, axes), depth + 1)
         elif node.op_type == "MatMul" and len(axes) >= _MATRIX:
             yield axes[-1 if use.idx == 0 else -2]
         elif node.op_type in _INDEXED or node.op_type.startswith("Reduce"):
             yield from (axes[axis % len(axes)] for axis in _named(site, node, len(axes)))
+
+
+def _resized(site: Site, node: ir.Node, axes: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Return where each axis is after axes of size 1 came or went."""
+    if node.op_type == "Squeeze":
+        gone = {axis % len(axes) for axis in _named(site, node, len(axes))}
+        return tuple(axis for at, axis in enumerate(axes) if at not in gone)
+    named = _named(site, node, len(axes))
+    rank, left = len(axes) + len(named), list(axes)
+    new = {axis % rank for axis in named}
+    return tuple(_NEW if at in new else left.pop(0) for at in range(rank))
 
 
 def _named(site: Site, node: ir.Node, rank: int) -> Sequence[int]:
