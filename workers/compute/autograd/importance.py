@@ -59,9 +59,10 @@ def by_activation_variance(model: Model, coupling: Coupling, probe: Probe) -> Sc
 
     A group whose activations no value holds by themselves goes by its weights.
     """
-    moments = {name: np.zeros((3, coupling.by_name[name].units)) for name in coupling.activations()}
+    moments: Scores = {}
     for name, rows in _activations(model, coupling, probe):
-        moments[name] += np.stack([np.full(len(rows), float(rows.shape[1])), rows.sum(1), (rows**2).sum(1)])
+        batch = np.stack([np.full(len(rows), float(rows.shape[1])), rows.sum(1), (rows**2).sum(1)])
+        moments[name] = moments[name] + batch if name in moments else batch
     found = {name: squares / count - (total / count) ** 2 for name, (count, total, squares) in moments.items()}
     return {**by_magnitude(model, coupling), **found}
 

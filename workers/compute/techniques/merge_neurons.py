@@ -37,7 +37,7 @@ def apply(model: Model, spec: MergeNeurons, context: Context) -> Outcome:
     known = _active(model, coupling, spec, context)
     merged, gone = model.clone(), dict[str, list[int]]()
     for done, group in enumerate(groups):
-        count = _kept(group, spec)
+        count = group.left(round((1 - spec.ratio) * group.units), spec.multiple_of)
         features = known[group.name] if group.name in known else _incoming(model, group)
         clusters = _clusters(features, count, spec.clustering, context.seed)
         gone[group.name] = _merge(merged, group, clusters)
@@ -46,11 +46,6 @@ def apply(model: Model, spec: MergeNeurons, context: Context) -> Outcome:
     _keep_promises(smaller)
     notes = (*_notes(groups, gone), shrunk(model, smaller), *_said(spec, context))
     return Outcome(smaller, notes, retrain(smaller, spec, context) if any(gone.values()) else ())
-
-
-def _kept(group: Group, spec: MergeNeurons) -> int:
-    left = max(1, round((1 - spec.ratio) * group.units))
-    return min(group.units, -(-left // spec.multiple_of) * spec.multiple_of)
 
 
 def _active(model: Model, coupling: Coupling, spec: MergeNeurons, context: Context) -> Mapping[str, Features]:
@@ -88,8 +83,7 @@ def _by_unit(values: NDArray[np.floating], member: Member, units: int) -> Featur
 
 def _is_summed(model: Model, member: Member) -> bool:
     """Whether a weight's axis is summed over, so that it reads the units and does not make them."""
-    found = (reader for reader in readers(model.graph.initializers[member.tensor]))
-    return any(input_axis(reader) == member.axis for reader in found)
+    return any(input_axis(reader) == member.axis for reader in readers(model.graph.initializers[member.tensor]))
 
 
 def _clusters(features: Features, count: int, how: str, seed: int) -> NDArray[np.int64]:

@@ -30,15 +30,16 @@ def apply(model: Model, spec: PruneNeurons, context: Context) -> Outcome:
     epochs = planned_epochs(spec, context)
     rounds = spec.rounds if epochs > 0 else 1
     part = spec.model_copy(update={"epochs": epochs / rounds})
+    first = couple(model)
     for turn in range(rounds):
-        coupling = couple(pruned)
+        coupling = couple(pruned) if turn else first
         chosen = _least(pruned, coupling, spec, context, _share(spec.ratio, turn, rounds))
         for name, units in chosen.items():
             removed[coupling.by_name[name].kind] += len(units)
         pruned = remove_units(pruned, coupling, chosen) if chosen else pruned.clone()
         offset = curve[-1].step if curve else 0
         curve += [point.model_copy(update={"step": point.step + offset}) for point in retrain(pruned, part, context)]
-    notes = [*_notes(couple(model), spec, removed), shrunk(model, pruned)]
+    notes = [*_notes(first, spec, removed), shrunk(model, pruned)]
     if context.dataset is None and spec.importance != "magnitude":
         notes.append("there is no data to measure importance on: the weights' size decided")
     return Outcome(pruned, tuple(notes), tuple(curve))
@@ -55,8 +56,7 @@ def _least(
         counts = _global_counts(groups, scores, sum(counts.values()))
     found = {}
     for group in groups:
-        left = max(group.units - counts[group.name], 1)
-        left = min(group.units, -(-left // spec.multiple_of) * spec.multiple_of)
+        left = group.left(group.units - counts[group.name], spec.multiple_of)
         if left < group.units:
             order = np.argsort(scores[group.name], kind="stable")
             found[group.name] = sorted(order[: group.units - left].tolist())

@@ -48,6 +48,10 @@ class Group:
     members: tuple[Member, ...]
     normalized: str | None = None
 
+    def left(self, wanted: int, multiple_of: int) -> int:
+        """Return how many units stay where `wanted` should: at least one, rounded up to a multiple, at most all."""
+        return min(self.units, -(-max(wanted, 1) // multiple_of) * multiple_of)
+
 
 @dataclass(frozen=True)
 class Coupling:

@@ -98,13 +98,13 @@ class Site:
         values = self.numbers(index)
         return None if values is None else [int(value) for value in values.reshape(-1)]
 
-    def join(self, axes: Iterable[Axis], why: str = "") -> Axis:
+    def join(self, axes: Iterable[Axis]) -> Axis:
         """Couple axes that meet position by position; where one may not shrink, none may."""
         met = list(axes)
         labelled = [axis for axis in met if axis is not None]
         if len(labelled) < len(met) or len({axis.size for axis in labelled}) > 1:
             for axis in labelled:
-                self.freeze(axis, why)
+                self.freeze(axis)
             return None
         for axis in labelled[1:]:
             self.ledger.couple(labelled[0], axis)
