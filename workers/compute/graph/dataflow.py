@@ -10,7 +10,7 @@ SHAPE_READERS = frozenset({"Shape", "Size"})
 
 def reads(node: ir.Node) -> tuple[ir.Value, ...]:
     """Return every value that a node needs: its inputs, and what its subgraphs capture from outside."""
-    captured = [value for body in _bodies(node) for value in _captured(body)]
+    captured = [value for body in bodies(node) for value in _captured(body)]
     return tuple(value for value in (*node.inputs, *captured) if value is not None)
 
 
@@ -65,7 +65,8 @@ def drop_dead(graph: ir.Graph) -> list[str]:
     return names
 
 
-def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+def bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    """Yield the graphs inside a node: what If chooses between, what Loop and Scan repeat."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             yield attribute.as_graph()

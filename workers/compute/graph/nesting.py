@@ -11,12 +11,6 @@ NESTING = frozenset({"If", "Loop", "Scan"})
 _CONTROLS = 2  # Loop's first inputs: the number of trips, and whether to begin
 
 
-def bodies(node: ir.Node) -> tuple[ir.Graph, ...]:
-    """Return the graphs inside a node."""
-    graphs = [value.as_graph() for value in node.attributes.values() if value.type == ir.AttributeType.GRAPH]
-    return tuple(graphs)
-
-
 def rows(node: ir.Node) -> int:
     """Return how many of Scan's last inputs it goes through."""
     return node.attributes["num_scan_inputs"].as_int()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from workers.compute.graph import nesting
+from workers.compute.graph.dataflow import bodies
 from workers.compute.graph.model import Model
 from workers.compute.graph.nesting import NESTING
 from workers.compute.graph.vendor_shapes import vendor_outputs
@@ -151,7 +152,7 @@ class _Walk:
         """Go through the bodies of a node, which see what is around it."""
         kinds = [self.types.get(str(value.name)) if value is not None else None for value in node.inputs]
         found = []
-        for body in nesting.bodies(node):
+        for body in bodies(node):
             inner = _Walk(self._versions, dict(self.types), dict(self.known))
             pairs = zip(body.inputs, nesting.given(node, kinds), strict=False)
             inner.types.update((str(value.name), kind) for value, kind in pairs if kind is not None)

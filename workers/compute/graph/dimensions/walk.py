@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compute.graph.dataflow import constants, reads
+from workers.compute.graph.dataflow import bodies, constants, reads
 from workers.compute.graph.dimensions.extents import Extents
 from workers.compute.graph.dimensions.ledger import Labels, Ledger
 from workers.compute.graph.dimensions.rules import RULES
@@ -83,9 +83,7 @@ def _visit(found: Walk, site: Site) -> None:
 
 
 def _rule(node: ir.Node) -> Rule | None:
-    if any(
-        attribute.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS} for attribute in node.attributes.values()
-    ):
+    if next(bodies(node), None) is not None:
         return None
     if node.domain == _MICROSOFT:
         return MICROSOFT.get(node.op_type, RULES.get(node.op_type))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import onnx_ir as ir
 
 from workers.compute.graph import nesting
+from workers.compute.graph.dataflow import bodies
 from workers.compute.graph.macs import attention, products, signals
 from workers.compute.graph.macs.operands import Operands, Rule, SizeUnknown
 from workers.compute.graph.shapes import Inferred, trips
@@ -36,7 +37,7 @@ def macs(node: ir.Node, inferred: Inferred) -> int | None:
 
 
 def _nested(node: ir.Node, inferred: Inferred) -> int:
-    costs = [_sum(body, inferred.inside[body]) for body in nesting.bodies(node) if body in inferred.inside]
+    costs = [_sum(body, inferred.inside[body]) for body in bodies(node) if body in inferred.inside]
     if not costs or None in costs:
         raise SizeUnknown
     dearest = max(cost for cost in costs if cost is not None)
@@ -56,7 +57,7 @@ def _sum(nodes: Iterable[ir.Node], inferred: Inferred) -> int | None:
 
 def _keeps_shapes(node: ir.Node, inferred: Inferred) -> bool:
     """Whether the states of a loop leave each trip with the shape that they entered it with."""
-    (body,) = nesting.bodies(node)
+    (body,) = bodies(node)
     types = inferred.inside[body].types
     own, results = list(body.inputs), list(body.outputs)
     pairs = zip(own[2:], results[1:], strict=False) if node.op_type == "Loop" else zip(own, results, strict=False)
