@@ -13,10 +13,10 @@ from app.contracts.job import Guard, Job, TaskName
 from app.contracts.recipe import Recipe
 from app.contracts.report import Report
 from modelpress.cli import render
-from modelpress.cli.exits import EXIT_CODES_HELP, ExitCode, print_problem
+from modelpress.cli.exits import EXIT_CODES_HELP, ExitCode
 from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, Server
 from modelpress.cli.progress import transfer
-from modelpress.cli.running import exit_code, follow, model_id, report_of
+from modelpress.cli.running import console_for, exit_code, follow, model_id, report_of
 from modelpress.client import Client
 from modelpress.errors import InvalidInput
 from modelpress.options import DatasetOptions, JobOptions
@@ -149,11 +149,8 @@ def _write(client: Client, job: Job, report: Report | None, finish: Finish) -> d
 
 
 def _print(job: Job, report: Report | None, files: dict[str, Path]) -> None:
-    if job.error:
-        print_problem(job.error)
-    console = render.console()
+    console = console_for(job, report)
     if report is None:
-        console.print(f"{job.id} {job.state}")
         return
     console.print(report.verdict, style="bold", markup=False, highlight=False)
     console.print(render.changes(report))

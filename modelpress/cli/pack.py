@@ -11,10 +11,10 @@ from app.contracts.job import Job
 from app.contracts.recipe import Packing, Recipe
 from app.contracts.report import Report
 from modelpress.cli import render
-from modelpress.cli.exits import EXIT_CODES_HELP, print_problem
+from modelpress.cli.exits import EXIT_CODES_HELP
 from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, Server
 from modelpress.cli.progress import transfer
-from modelpress.cli.running import exit_code, follow, model_id, report_of
+from modelpress.cli.running import console_for, exit_code, follow, model_id, report_of
 from modelpress.client import Client
 
 
@@ -57,11 +57,8 @@ def _tell(job: Job, report: Report | None, file: Path, *, as_json: bool) -> None
             )
         )
         return
-    if job.error:
-        print_problem(job.error)
-    console = render.console()
+    console = console_for(job, report)
     if report is None:
-        console.print(f"{job.id} {job.state}")
         return
     console.print(render.tensors(report))
     console.print(report.verdict, style="bold", markup=False, highlight=False)

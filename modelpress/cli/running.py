@@ -7,7 +7,8 @@ from rich.console import Console
 
 from app.contracts.job import Job, JobState
 from app.contracts.report import Report
-from modelpress.cli.exits import ExitCode
+from modelpress.cli import render
+from modelpress.cli.exits import ExitCode, print_problem
 from modelpress.cli.progress import job_progress, transfer
 from modelpress.client import Client
 from modelpress.errors import Conflict, InvalidInput, NotFound
@@ -45,6 +46,16 @@ def report_of(client: Client, job: Job) -> Report | None:
         return client.report(job)
     except (NotFound, Conflict):
         return None
+
+
+def console_for(job: Job, report: Report | None) -> Console:
+    """Say what went wrong, and the state where there is no report; return where the rest is printed."""
+    if job.error:
+        print_problem(job.error)
+    console = render.console()
+    if report is None:
+        console.print(f"{job.id} {job.state}")
+    return console
 
 
 def exit_code(job: Job) -> ExitCode:

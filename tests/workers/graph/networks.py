@@ -91,6 +91,13 @@ def _block(net: Network, name: str, x: ir.Value) -> ir.Value:
     return net.add(f"{name}.relu", "Relu", net.add(f"{name}.add", "Add", y, x))
 
 
+def dense(entering: int, leaving: int) -> Model:
+    """Return one product by a matrix, on (batch, entering)."""
+    net = Network(13)
+    x = net.given("x", Kind.FLOAT, ["batch", entering])
+    return net.model(net.add("dense", "MatMul", x, net.weight("w", entering, leaving)), ["batch", leaving])
+
+
 def bert(layers: int = 4, opset: int = 13, *, post_norm: bool = True) -> Model:
     """Return an encoder on ids and mask of (batch, tokens), layer norms decomposed, shapes computed in the graph."""
     net = Network(opset)

@@ -7,7 +7,7 @@ from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.retrain import Retrain
 from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
-from tests.workers.graph.networks import Kind, Network, answers, bert, cnn, dataset_for, rows_for
+from tests.workers.graph.networks import answers, bert, cnn, dataset_for, dense, rows_for
 from tests.workers.techniques.steps import take
 from workers.compute.encodings.packer import pack
 from workers.compute.graph.constraints import Signs
@@ -166,11 +166,7 @@ def test_every_tensor_is_ternary_when_training_ended_before_the_last_stair() -> 
 
 
 def test_file_has_little_more_than_its_digits_when_packed(tmp_path: Path) -> None:
-    net = Network(13)
-    x = net.given("x", Kind.FLOAT, ["batch", 256])
-    large = net.model(net.add("dense", "MatMul", x, net.weight("w", 256, 512)), ["batch", 512])
-
-    model = take(options(epochs=0), large, tmp_path, dataset=None).model
+    model = take(options(epochs=0), dense(256, 512), tmp_path, dataset=None).model
 
     (report,) = pack(model).tensors
     assert report.encoding == "row_scales"
