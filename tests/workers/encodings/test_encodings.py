@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -69,6 +69,7 @@ def decode(encoded: Encoded, opset: int) -> Array:
 @pytest.mark.parametrize("opset", [9, 11, 13, 21])
 @pytest.mark.parametrize("name", sorted(set(ENCODINGS) - {"dense"}))
 @given(values=tensors() | grids() | numberings())
+@example(values=np.asarray([[0, 0], [0, np.finfo(np.float32).max]], np.float32))
 @settings(max_examples=80, deadline=None)
 def test_bits_come_back_when_decoded(name: str, opset: int, values: Array) -> None:
     contents = Contents("w", values)

@@ -224,9 +224,10 @@ def _between(groups: Float, numbers: Float) -> NDArray[np.float64]:
     A value allows those whose product with its number lies nearer to it than to its neighbours.
     """
     sizes, whole, alive = np.abs(groups), np.abs(numbers.astype(np.float64)), numbers != 0
-    below, above = (
-        (sizes + np.nextafter(sizes, sizes.dtype.type(edge)).astype(np.float64)) / 2 for edge in (0, np.inf)
-    )
+    with np.errstate(over="ignore"):  # above the largest number is infinity, and no scale is found
+        below, above = (
+            (sizes + np.nextafter(sizes, sizes.dtype.type(edge)).astype(np.float64)) / 2 for edge in (0, np.inf)
+        )
     least = np.divide(below, whole, out=np.zeros_like(below), where=alive).max(axis=1, keepdims=True)
     most = np.divide(above, whole, out=np.full_like(above, np.inf), where=alive).min(axis=1, keepdims=True)
     middle: NDArray[np.float64] = np.where(np.isfinite(most), (least + most) / 2, 1.0)
