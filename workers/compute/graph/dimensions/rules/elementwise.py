@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from workers.compute.graph.dimensions.ledger import Labels
 from workers.compute.graph.dimensions.site import Rule, Site
 
-_UNARY = (
+UNARY = (
     *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Cos", "Cosh"),
     *("Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu"),
     *("Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
     *("Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu", "QuickGelu"),
 )
 # Their further inputs are scalars, or only lend their type.
-_FIRST_INPUT = ("CastLike", "Clip", "Dropout")
-_BROADCAST = (
+FIRST_INPUT = ("CastLike", "Clip", "Dropout")
+BROADCAST = (
     *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual"),
     *("Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"),
     *("BiasGelu", "FastGelu"),
@@ -43,7 +43,7 @@ def _quantizing(site: Site) -> Sequence[Labels | None]:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys((*_UNARY, *_FIRST_INPUT), _same),
-    **dict.fromkeys(_BROADCAST, broadcast),
+    **dict.fromkeys((*UNARY, *FIRST_INPUT), _same),
+    **dict.fromkeys(BROADCAST, broadcast),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _quantizing),
 }
