@@ -35,7 +35,7 @@ def constrain(model: Model, given: Mapping[str, Signs]) -> None:
 
 
 def finish(model: Model, given: Mapping[str, Signs]) -> None:
-    """Do what a training that stopped early did not come to, from where it left the weights."""
+    """Do what a training that diverged did not come to, from where it left the weights."""
     left = {name: promise for name, promise in given.items() if not _same_kind(model, name, promise)}
     latent = {name: behind(model.constraints.get(name), model.read_floats(name)) for name in left}
     constrain(model, {name: replace(promise, latent=latent[name]) for name, promise in left.items()})
@@ -58,14 +58,15 @@ class Growing:
 
     given: Mapping[str, Signs]
 
-    def __call__(self, step: int, total: int, executor: Executor) -> None:
-        """Add the tensors of this stair."""
+    def __call__(self, step: int, total: int, executor: Executor) -> bool:
+        """Add the tensors of this stair; return whether more are to come."""
         end = max(1, int(_RAMP * total))
         every = max(1, end // _STAIRS)
         if step > end or (step % every and step != end):
-            return
+            return step < end
         order = sorted(self.given, key=lambda name: (-error_db({name: self.given[name]}), name))
         share = min(1.0, (step + every) / end)
         for name in order[: round(share * len(order))]:
             if name in executor.trained and not _same_kind(executor.model, name, self.given[name]):
                 executor.set_constraint(name, self.given[name])
+        return step < end

@@ -64,10 +64,11 @@ def test_fit_learns_and_keeps_the_best_state() -> None:
 def test_last_state_is_not_kept_when_an_earlier_one_was_better() -> None:
     model = cnn()
 
-    def spoil(step: int, total: int, executor: Executor) -> None:
+    def spoil(step: int, total: int, executor: Executor) -> bool:
         if step == total - 1:
             with torch.no_grad():
                 next(executor.trained["conv2.weight"].parameters()).mul_(100)
+        return False
 
     fit(model, picture_set(), QUICK, progress=silent, on_step=spoil)
     assert np.abs(model.read("conv2.weight")).max() < 5
@@ -165,12 +166,12 @@ def test_teacher_that_does_not_fit_into_memory_teaches_the_same(monkeypatch: pyt
 def test_masks_that_grow_during_training_hold_at_the_end() -> None:
     model = cnn()
 
-    def prune(step: int, total: int, executor: Executor) -> None:
-        if step not in {1, total // 2}:
-            return
-        value = executor.trained["conv2.weight"]().detach().abs().numpy()
-        limit = np.quantile(value, 0.4 * (1 + (step > 1)))
-        executor.set_constraint("conv2.weight", Mask(value > limit))
+    def prune(step: int, total: int, executor: Executor) -> bool:
+        if step in {1, total // 2}:
+            value = executor.trained["conv2.weight"]().detach().abs().numpy()
+            limit = np.quantile(value, 0.4 * (1 + (step > 1)))
+            executor.set_constraint("conv2.weight", Mask(value > limit))
+        return step < total // 2
 
     fit(model, picture_set(), QUICK, progress=silent, on_step=prune)
     assert model.constraints["conv2.weight"].holds(model.read("conv2.weight"))
@@ -181,9 +182,10 @@ def test_sharing_in_mid_training_holds_at_the_end() -> None:
     model = cnn()
     constraint = Codebook((np.arange(32) % 4).reshape(4, 8).astype(np.uint8), 4)
 
-    def share(step: int, _total: int, executor: Executor) -> None:
+    def share(step: int, _total: int, executor: Executor) -> bool:
         if step == 2:
             executor.set_constraint("head.weight", constraint)
+        return step < 2
 
     fit(model, picture_set(), QUICK, progress=silent, on_step=share)
     assert constraint.holds(model.read("head.weight"))
@@ -240,6 +242,12 @@ def test_patience_ends_training_early() -> None:
     settings = replace(QUICK, epochs=50, learning_rate=1e-9, patience=2)
     curve = fit(cnn(), picture_set(), settings, progress=silent)
     assert curve[-1].epoch < 5
+
+
+def test_patience_does_not_count_while_constraints_are_still_to_change() -> None:
+    settings = replace(QUICK, epochs=50, learning_rate=1e-9, patience=2)
+    curve = fit(cnn(), picture_set(), settings, progress=silent, on_step=lambda step, total, _: step < total // 2)
+    assert 25 < curve[-1].epoch < 30
 
 
 def test_process_settings_are_put_back() -> None:

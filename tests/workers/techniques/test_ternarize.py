@@ -176,3 +176,11 @@ def test_file_has_little_more_than_its_digits_when_packed(tmp_path: Path) -> Non
 def test_refusal_names_the_cure_when_every_tensor_is_small(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="min_size"):
         take(options(min_size=10**6), cnn(), tmp_path)
+
+
+def test_all_tensors_are_trained_when_gradual_and_nothing_gets_better(tmp_path: Path) -> None:
+    spec = options(gradual=True, min_size=2, epochs=40, batch_size=16, learning_rate=1e-12, patience=1)
+
+    outcome = take(spec, cnn(), tmp_path)
+
+    assert outcome.curve[-1].epoch > 0.6 * 40

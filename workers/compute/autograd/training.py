@@ -34,7 +34,9 @@ _TRIALS, _CLEARLY = 8, 1.5
 _POINTS = 50
 
 Progress = Callable[[float, CurvePoint | None], None]
-OnStep = Callable[[int, int, Executor], None]
+# Called before each step with its number and how many there are. Returns whether it will change the constraints again:
+# until then, no state is one to stop at.
+OnStep = Callable[[int, int, Executor], bool]
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,7 @@ class _Session:
         losses: list[float] = []
         for step, chosen in enumerate(self.batches(per_epoch, total)):
             before = list(self.executor.parameters())
-            if on_step is not None:
-                on_step(step, total, self.executor)
+            changing = on_step is not None and on_step(step, total, self.executor)
             if not _same(before, list(self.executor.parameters())):
                 optimizer = self.optimizer()
             for group in optimizer.param_groups:
@@ -197,6 +198,7 @@ class _Session:
                 losses = []
             elif done % max(1, total // _POINTS) == 0:
                 progress(share, self.record(CurvePoint(step=done, epoch=done / per_epoch, loss=float(np.mean(losses)))))
+            self.stale = 0 if changing else self.stale
             if last or (settings.patience is not None and self.stale >= settings.patience):
                 break
         self.restore()

@@ -12,8 +12,6 @@ from workers.compute.graph.targets import targets
 from workers.compute.signing import Growing, constrain, error_db, finish, promises
 from workers.compute.techniques.base import Context, Outcome, planned_epochs, retrain
 
-_ENDLESS = 1_000_000
-
 
 def apply(model: Model, spec: Ternarize, context: Context) -> Outcome:
     """Return a ternary, retrained copy. Raises TechniqueNotApplicable when no tensor is large enough."""
@@ -23,8 +21,7 @@ def apply(model: Model, spec: Ternarize, context: Context) -> Outcome:
         msg = f"no matrix, kernel or table that may be ternary has {spec.min_size} weights or more; lower min_size"
         raise TechniqueNotApplicable(msg)
     if spec.gradual and planned_epochs(spec, context) > 0:
-        # Stopping early would leave the tensors of the last stairs untrained.
-        curve = retrain(ternary, spec.model_copy(update={"patience": _ENDLESS}), context, Growing(given))
+        curve = retrain(ternary, spec, context, Growing(given))
         finish(ternary, given)
     else:
         constrain(ternary, given)
