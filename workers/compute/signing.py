@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from workers.compute.autograd.executor import Executor
 from workers.compute.graph.constraints import Signs, behind, zeros_of
+from workers.compute.graph.distances import snr_db
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import Reader, output_axis
-from workers.compute.graph.targets import snr_db
 
 # Tensors change in this many stairs, over this share of the training; the rest trains all of them.
 _STAIRS, _RAMP = 8, 0.6

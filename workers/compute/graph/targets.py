@@ -1,16 +1,9 @@
-"""Which weights a technique that decides values works on, and how far its values are from theirs."""
+"""Which weights a technique that decides values works on."""
 
-import math
-from collections.abc import Iterable
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import Reader, matrices, readers
-
-Float = NDArray[np.floating]
 
 
 class Selection(Protocol):
@@ -45,14 +38,3 @@ def targets(model: Model, selection: Selection) -> dict[str, Reader]:
 def is_table(model: Model, name: str) -> bool:
     """Whether rows are looked up in the weight."""
     return any(reader.node.op_type == "Gather" for reader in readers(model.graph.initializers[name]))
-
-
-def snr_db(pairs: Iterable[tuple[Float, Float]]) -> float:
-    """Return the signal-to-noise ratio of all (before, after) together in decibels; infinite where nothing moved."""
-    signal = noise = 0.0
-    for before, after in pairs:
-        signal += float(np.square(before, dtype=np.float64).sum())
-        noise += float(np.square(before.astype(np.float64) - after).sum())
-    if not noise or not signal:
-        return math.inf if not noise else -math.inf
-    return 10 * math.log10(signal / noise)

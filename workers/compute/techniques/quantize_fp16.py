@@ -9,8 +9,9 @@ import numpy as np
 from app.contracts.steps.quantize_fp16 import QuantizeFp16
 from app.errors import TechniqueNotApplicable
 from workers.compute.graph.constraints import Codebook, Half, is_settled, zeros_of
+from workers.compute.graph.distances import snr_db
 from workers.compute.graph.model import Model
-from workers.compute.graph.targets import is_table, snr_db
+from workers.compute.graph.targets import is_table
 from workers.compute.techniques.base import Context, Outcome
 
 _MATRIX = 2

@@ -8,10 +8,11 @@ import numpy as np
 from app.contracts.steps.quantize_int4 import QuantizeInt4
 from app.errors import TechniqueNotApplicable
 from workers.compute.graph.constraints import Grid, Signs, behind, zeros_of
+from workers.compute.graph.distances import snr_db
 from workers.compute.graph.grids import fit
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import Reader, input_axis, output_axis
-from workers.compute.graph.targets import snr_db, targets
+from workers.compute.graph.targets import targets
 from workers.compute.techniques.base import Context, Outcome, retrain
 
 _BITS, _LEAST_BLOCK = 4, 16
