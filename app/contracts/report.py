@@ -114,7 +114,13 @@ class TensorReport(Contract):
     dense_bytes: int
     packed_bytes: int
     load_ms: float | None = Field(None, description="what decoding it adds to the load, one tensor at a time")
+    latency_share: float | None = Field(
+        None, ge=0, le=1, description="of a call's time in operators, that of the nodes that read it; null: not traced"
+    )
     snr_db: float | None = Field(None, description="against the same tensor of the original, where there is one")
+    cosine: float | None = Field(
+        None, ge=-1, le=1, description="similarity to the same tensor of the original, where there is one; 1 when equal"
+    )
 
 
 class Environment(Contract):

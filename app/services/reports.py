@@ -99,8 +99,8 @@ def sheets(story: Story) -> list[Sheet]:
         Sheet(
             "Layers",
             [
-                *("tensor", "operator", "shape", "non-zero", "values", "encoding", "bits/weight", "SNR"),
-                *("bytes before", "after"),
+                *("tensor", "operator", "shape", "non-zero", "values", "encoding", "bits/weight", "SNR", "cosine"),
+                *("time", "bytes before", "after"),
             ],
             [_tensor_row(tensor) for tensor in report.tensors],
         ),
@@ -210,6 +210,8 @@ def _tensor_row(tensor: TensorReport) -> list[str]:
         tensor.encoding,
         f"{tensor.bits_per_weight:.2f}",
         f"{tensor.snr_db:.0f} dB" if tensor.snr_db is not None else "",
+        f"{tensor.cosine:.4f}" if tensor.cosine is not None else "",
+        f"{tensor.latency_share:.1%}" if tensor.latency_share is not None else "",
         _bytes(tensor.dense_bytes),
         _bytes(tensor.packed_bytes),
     ]

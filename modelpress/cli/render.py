@@ -87,8 +87,10 @@ def steps(report: Report) -> Table:
 
 
 def tensors(report: Report) -> Table:
-    """One row per large tensor, largest first: how it is stored."""
-    made = table("tensor", "operator", "!shape", "!encoding", ">bits", ">entropy", ">before", ">after", ">load")
+    """One row per large tensor, largest first: how it is stored, and its share of a call's time."""
+    made = table(
+        "tensor", "operator", "!shape", "!encoding", ">bits", ">entropy", ">before", ">after", ">load", ">time"
+    )
     for tensor in sorted(report.tensors, key=lambda tensor: -tensor.dense_bytes):
         made.add_row(
             tensor.name,
@@ -100,6 +102,7 @@ def tensors(report: Report) -> Table:
             scaled(tensor.dense_bytes, "B"),
             scaled(tensor.packed_bytes, "B"),
             "" if tensor.load_ms is None else f"{tensor.load_ms:.1f} ms",
+            "" if tensor.latency_share is None else f"{tensor.latency_share:.1%}",
         )
     return made
 

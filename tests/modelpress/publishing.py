@@ -160,7 +160,9 @@ def tensors() -> list[TensorReport]:
             entropy_bits_per_weight=3.71,
             dense_bytes=589_824,
             packed_bytes=73_800,
+            latency_share=0.12,
             snr_db=18.2,
+            cosine=0.9924,
         )
         for number in range(6)
     ]

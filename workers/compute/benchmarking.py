@@ -1,25 +1,22 @@
 """A benchmark order: a candidate against the original over batch sizes, threads and one provider."""
 
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import onnxruntime as ort
 
-from app.contracts.benchmark import BenchmarkCreate, BenchmarkResult, Contestant, OperatorTime
+from app.contracts.benchmark import BenchmarkCreate, BenchmarkResult, Contestant
 from app.contracts.report import Estimate, Latency
 from app.contracts.tasks import BenchmarkOrder, Done
 from app.errors import RuntimeRefused
 from workers.compute import bundles
 from workers.compute.channel import Channel
 from workers.compute.environment import environment
-from workers.compute.feeds import Feed, feeds_for
+from workers.compute.feeds import feeds_for
 from workers.compute.memory import loading
-from workers.compute.runtime import SessionOptions, open_session, translated
+from workers.compute.profiling import Subject, profile
+from workers.compute.runtime import SessionOptions, open_session
 from workers.compute.signature import Signature, signature_of
 from workers.compute.timing import Racer, Setting, race
-
-PROFILED_CALLS = 5
 
 
 def run(order: BenchmarkOrder, scratch: Path, channel: Channel) -> Done:
@@ -90,42 +87,5 @@ def _contestant(path: Path, latency: list[Latency], options: SessionOptions, scr
         load_ms=load_ms,
         resident_bytes=resident,
         latency=latency,
-        profile=profile(path, options, scratch, latency[0].batch_size),
+        profile=profile(Subject(path, options, latency[0].batch_size), scratch).operators,
     )
-
-
-def profile(path: Path, options: SessionOptions, scratch: Path, batch_size: int) -> list[OperatorTime]:
-    """Return the time of each kind of operator in one pass, longest first."""
-    profiled = SessionOptions(options.threads, options.provider, profile=scratch / f"profile-{path.stem}")
-    session = open_session(path, profiled)
-    feeds: list[Feed] = feeds_for(signature_of(session), batch_size, None)
-    with translated("run"):
-        for turn in range(PROFILED_CALLS):
-            session.run(None, feeds[turn])
-    found = Path(session.end_profiling())
-    events = json.loads(found.read_text("utf-8"))
-    found.unlink()
-    return _operator_times(events)
-
-
-def _operator_times(events: list[dict[str, object]]) -> list[OperatorTime]:
-    spent: dict[tuple[str, str], float] = defaultdict(float)
-    calls: dict[tuple[str, str], int] = defaultdict(int)
-    for event in events:
-        arguments = event.get("args")
-        if not isinstance(arguments, dict) or not str(event.get("name", "")).endswith("_kernel_time"):
-            continue
-        key = (str(arguments.get("op_name", "?")), str(arguments.get("provider", "?")))
-        spent[key] += float(str(event.get("dur", 0)))
-        calls[key] += 1
-    total = sum(spent.values()) or 1.0
-    return [
-        OperatorTime(
-            operator=key[0],
-            provider=key[1].removesuffix("ExecutionProvider").lower(),
-            calls=round(calls[key] / PROFILED_CALLS),
-            share=time / total,
-            microseconds=time / PROFILED_CALLS,
-        )
-        for key, time in sorted(spent.items(), key=lambda item: (-item[1], item[0]))
-    ]

@@ -1,6 +1,5 @@
 """The end of a job: test rows once, the final race, the published files and the report."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -9,27 +8,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.contracts.problem import Problem
-from app.contracts.report import Estimate, Measurement, Quality, Report, StepReport, TensorReport
+from app.contracts.report import Estimate, Measurement, Quality, Report, StepReport
 from app.errors import ServiceFault
 from workers.compute import bundles, report
+from workers.compute.attribution import attributed
 from workers.compute.bench import Bench
-from workers.compute.benchmarking import profile
 from workers.compute.datasets.samples import Dataset
 from workers.compute.environment import environment
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for
 from workers.compute.files import sha256_of
-from workers.compute.graph.model import Model
 from workers.compute.measuring import sized
 from workers.compute.memory import loading
+from workers.compute.profiling import Profile, Subject, profile_with_graph
 from workers.compute.reasons import Facts, notes
 from workers.compute.runtime import open_session, translated
 from workers.compute.scoring import Judge
 from workers.compute.stepping import Taken
+from workers.compute.tracing import fallback
 
 _RACE_S = 2.0  # per batch size
 _COMPARED_ROWS = 256
-_MOST_SNR_DB = 200.0  # beyond the precision of float64, where the noise is zero
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ def finish(bench: Bench, done: Finished) -> Report:
     bench.route.tell(0.3, None)
     before, after, differences = _measure(bench, last, use_test=done.refused is None)
     changes = report.changes(before, after, differences)
+    profile = _profiled(bench, last, after.latency[0].batch_size)
     facts = Facts(
         changes=changes,
         after=after,
@@ -62,6 +62,8 @@ def finish(bench: Bench, done: Finished) -> Report:
         tensors=last.packed.tensors,
         operators=Counter(node.op_type for node in last.model.graph),
         place=environment(bench.order.threads, bench.device),
+        profile=profile.operators,
+        fallback=fallback(profile),
     )
     return Report(
         verdict=report.verdict(changes, after),
@@ -69,8 +71,8 @@ def finish(bench: Bench, done: Finished) -> Report:
         after=after,
         changes=changes,
         steps=done.steps,
-        tensors=[_with_snr(tensor, bench.source, last.model) for tensor in last.packed.tensors],
-        notes=[*notes(_profiled(bench, last, facts)), *_findings(bench, done, same_rows)],
+        tensors=attributed(last.packed, bench.source, last.model, profile),
+        notes=[*notes(facts), *_findings(bench, done, same_rows)],
         guard=done.refused,
         seed=bench.order.seed,
         digests=_digests(bench),
@@ -128,26 +130,11 @@ def _test_judge(bench: Bench) -> Judge | None:
     return replace(bench.judge, split="test", labels=rows.labels, original=predict(bench.original.session, rows))
 
 
-def _with_snr(tensor: TensorReport, source: Model, final: Model) -> TensorReport:
-    if tensor.name not in source.graph.initializers or tensor.name not in final.graph.initializers:
-        return tensor
-    old, new = source.read(tensor.name), final.read(tensor.name)
-    if old.shape != new.shape or old.dtype.kind != "f" or new.dtype.kind != "f":
-        return tensor
-    exact = old.astype(np.float64)
-    noise, signal = float(np.square(new.astype(np.float64) - exact).sum()), float(np.square(exact).sum())
-    if not signal:
-        return tensor
-    level = _MOST_SNR_DB if not noise else min(_MOST_SNR_DB, 10 * math.log10(signal / noise))
-    return tensor.model_copy(update={"snr_db": level})
-
-
-def _profiled(bench: Bench, last: Taken, facts: Facts) -> Facts:
-    """Look where a call's time goes, if there is something to explain."""
-    if facts.faster or not facts.integer or not facts.speeds:
-        return facts
-    size = facts.after.latency[0].batch_size
-    return replace(facts, profile=profile(last.file, bench.original.options, bench.scratch, size))
+def _profiled(bench: Bench, last: Taken, batch_size: int) -> Profile:
+    """Look where a call's time goes in the published file."""
+    rows = bench.dataset.validation if bench.dataset else None
+    subject = Subject(last.file, bench.original.options, batch_size, rows, bench.order.seed)
+    return profile_with_graph(subject, bench.scratch)
 
 
 def _findings(bench: Bench, done: Finished, same_rows: int) -> list[str]:

@@ -8,6 +8,7 @@ from app.contracts.benchmark import OperatorTime
 from app.contracts.report import Change, Environment, Measurement, StepReport, TensorReport
 from workers.compute.environment import INT8_FLAGS
 from workers.compute.report import times
+from workers.compute.tracing import Fallback
 
 _MANY_ZEROS = 0.3
 _MUCH_CONVERTING = 0.2
@@ -32,8 +33,8 @@ _X86_FLAGS = frozenset({"avx2", "avx512f", "avx512bw"})
 class Facts:
     """What there is to explain.
 
-    `operators` counts the graph's nodes by type. `profile` tells where a call's time goes; it is empty where nobody
-    looked.
+    `operators` counts the graph's nodes by type. `profile` tells where a call's time goes, and `fallback` what of it
+    goes to weights in floating point.
     """
 
     changes: Sequence[Change]
@@ -43,6 +44,7 @@ class Facts:
     operators: Mapping[str, int]
     place: Environment
     profile: Sequence[OperatorTime] = ()
+    fallback: Fallback | None = None
 
     def change(self, figure: str) -> Change | None:
         """Return one figure's change."""
@@ -66,7 +68,14 @@ class Facts:
 
 def notes(facts: Facts) -> list[str]:
     """Return the findings, one sentence or two each."""
-    return [*_idle(facts.steps), *_large(facts), *_slow(facts), *_loading(facts), *_saturation(facts)]
+    return [
+        *_idle(facts.steps),
+        *_large(facts),
+        *_slow(facts),
+        *_fallen_back(facts),
+        *_loading(facts),
+        *_saturation(facts),
+    ]
 
 
 def _idle(steps: Sequence[StepReport]) -> list[str]:
@@ -112,13 +121,19 @@ def _integers(facts: Facts) -> list[str]:
     told = [_dot_products(facts)]
     if facts.profile:
         told.append(f"Of the time in operators most goes to {_spent(facts)}.")
-    if "Conv" in facts.operators and "QuantizeLinear" not in facts.operators:
-        told.append(
-            f"{facts.operators['Conv']} convolutions still calculate in floating point; static mode makes them integer."
-        )
     if "ConvInteger" in facts.operators:
         told.append("ConvInteger has no fast kernel in ONNX Runtime; static quantisation avoids it.")
     return told
+
+
+def _fallen_back(facts: Facts) -> list[str]:
+    """Tell what int8 did not reach, also where it made the whole faster."""
+    if not facts.integer or facts.fallback is None:
+        return []
+    dynamic = "QuantizeLinear" not in facts.operators
+    convolutions = any("Conv" in operator for operator in facts.fallback.operators)
+    cure = " Static mode makes convolutions integer." if dynamic and convolutions else ""
+    return [f"{facts.fallback}{cure}"]
 
 
 def _dot_products(facts: Facts) -> str:

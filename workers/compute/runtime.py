@@ -26,6 +26,7 @@ _REFUSALS = (
     state.NotFound,
 )
 _NODE = re.compile(r"(?:node with name|Name:|Node \(|node:)\s*'?([^'\n\")]{1,300})", re.IGNORECASE)
+_WEIGHTS_APART = "session.optimized_model_external_initializers_file_name"
 _SILENT = 4  # only fatal messages; they go to standard error
 
 
@@ -33,6 +34,7 @@ _SILENT = 4  # only fatal messages; they go to standard error
 class SessionOptions:
     """How a session runs; `profile` is a file prefix that switches profiling on.
 
+    `optimised` is where to write the graph that the runtime makes of the file, its weights in a file of their own.
     `basic` is for a session that only shows that the model loads: it copies no weights into a faster layout.
     """
 
@@ -40,6 +42,7 @@ class SessionOptions:
     provider: str = "cpu"
     basic: bool = False
     profile: Path | None = None
+    optimised: Path | None = None
 
 
 def open_session(path: Path, options: SessionOptions) -> ort.InferenceSession:
@@ -58,6 +61,9 @@ def open_session(path: Path, options: SessionOptions) -> ort.InferenceSession:
     if options.profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(options.profile)
+    if options.optimised is not None:
+        settings.optimized_model_filepath = str(options.optimised)
+        settings.add_session_config_entry(_WEIGHTS_APART, f"{options.optimised.name}.data")
     providers = ["CUDAExecutionProvider"] if options.provider == "cuda" else []
     with translated("load"):
         return ort.InferenceSession(path, settings, providers=[*providers, "CPUExecutionProvider"])

@@ -67,3 +67,19 @@ export function pairBars(place, rows, label) {
   place.replaceChildren(h("p", { class: "legend" }, h("span", { class: "before" }, "before"), h("span", {}, "after")),
     s("svg", { viewBox: `0 0 ${wide} ${rows.length * height}`, role: "img", "aria-label": `${label}: ${spoken}` }, drawn.flat(3)));
 }
+
+// `rows`: [{name, share}]; shares are of one whole, bars of the largest.
+export function shareBars(place, rows, label, format) {
+  const wide = width(place);
+  const [left, right, height] = [4, wide - 70, 40];
+  const largest = Math.max(...rows.map(({ share }) => share), Number.MIN_VALUE);
+  const letters = Math.floor((wide - left) / DIGIT);
+  const fitting = (name) => (name.length > letters ? `…${name.slice(1 - letters)}` : name);
+  const drawn = rows.map(({ name, share }, index) => {
+    const [y, long] = [index * height, Math.max(2, (share / largest) * (right - left))];
+    return [s("text", { x: left, y: y + 13 }, fitting(name)), s("rect", { class: "after", x: left, y: y + 18, rx: 3, height: 15, width: long }),
+      s("text", { class: "strong", x: left + long + 6, y: y + 30 }, format(share))];
+  });
+  const spoken = rows.map(({ name, share }) => `${name} ${format(share)}`).join("; ");
+  place.replaceChildren(s("svg", { viewBox: `0 0 ${wide} ${rows.length * height}`, role: "img", "aria-label": `${label}: ${spoken}` }, drawn.flat(2)));
+}

@@ -1,15 +1,17 @@
 // What a job achieved: verdict, before and after, steps, layers, the way to run it again.
 
 import { call, get, post, saveFile, sleep } from "/static/api.js";
-import { pairBars } from "/static/charts.js";
+import { pairBars, shareBars } from "/static/charts.js";
 import { setOptions } from "/static/defaults.js";
 import { byId, duration, facts, figureName, figureValue, h, isShare, problemNotice, scaled, showProblem, table } from "/static/dom.js";
 
 const id = byId("verdict").dataset.job;
 const MANY_LAYERS = 400;
+const SLOWEST = 12;
 const interval = (estimate, form) => `${form(estimate.value)} (${form(estimate.low)} to ${form(estimate.high)})`;
 const signed = (value) => `${value > 0 ? "+" : ""}${Number(value.toPrecision(3))}`.replace("-", "−");
 const points = (value) => `${value > 0 ? "+" : ""}${(100 * value).toFixed(2)}`.replace("-", "−");
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const ms = (value) => `${Number(value.toPrecision(3))} ms`;
 
 function changeOf(change, quality) {
@@ -47,13 +49,23 @@ function drawSteps(report) {
 
 function drawLayers({ tensors }) {
   const largest = [...tensors].sort((a, b) => b.dense_bytes - a.dense_bytes).slice(0, MANY_LAYERS);
-  const headings = ["Tensor", "Read by", "Shape", "Encoding", ">Bits", ">Entropy", ">Non-zero", ">Values", ">SNR", ">Dense", ">Packed"];
+  const headings = ["Tensor", "Read by", "Shape", "Encoding", ">Bits", ">Entropy", ">Non-zero", ">Values", ">SNR", ">Cosine", ">Time", ">Dense", ">Packed"];
   const rows = largest.map((tensor) => [
     h("code", {}, tensor.name), tensor.operator, tensor.shape.join("×"), tensor.encoding, tensor.bits_per_weight.toFixed(2), tensor.entropy_bits_per_weight.toFixed(2),
     `${((100 * tensor.nonzeros) / Math.max(1, tensor.parameters)).toFixed(1)} %`, scaled(tensor.unique_values), tensor.snr_db === null ? "–" : `${tensor.snr_db.toFixed(1)} dB`,
+    tensor.cosine === null ? "–" : tensor.cosine.toFixed(4), tensor.latency_share === null ? "–" : percent(tensor.latency_share),
     scaled(tensor.dense_bytes, "B"), scaled(tensor.packed_bytes, "B")]);
   byId("layer-table").replaceChildren(rows.length ? table(headings, rows) : h("p", { class: "quiet" }, "No weight tensor in the file."),
     tensors.length > MANY_LAYERS ? h("p", { class: "quiet" }, `The ${MANY_LAYERS} largest of ${tensors.length}; all are in the JSON report.`) : "");
+}
+
+// What is left belongs to other tensors, and to operators that read none.
+function drawShares({ tensors }) {
+  const timed = tensors.filter((tensor) => tensor.latency_share !== null).sort((a, b) => b.latency_share - a.latency_share);
+  const slowest = timed.slice(0, SLOWEST).map((tensor) => ({ name: tensor.name, share: tensor.latency_share }));
+  const shown = slowest.reduce((sum, { share }) => sum + share, 0);
+  byId("share-card").hidden = !timed.length;
+  shareBars(byId("share-chart"), [...slowest, { name: "everything else", share: Math.max(0, 1 - shown) }], "Where the time goes", percent);
 }
 
 function copyable(title, text) {
@@ -160,6 +172,7 @@ async function begin() {
   drawEnvironment(report);
   byId("result").hidden = false;
   drawCharts(report);
+  drawShares(report);
   byId("benchmark").hidden = !job.artifact;
   byId("benchmark").addEventListener("click", () => benchmark(job.artifact));
 }

@@ -138,6 +138,8 @@ def test_result_when_files_are_downloaded(
     page = open_page(f"/jobs/{job.id}/result")
     expect(page.locator("#changes tbody tr")).to_have_count(4)
     expect(page.locator("#layer-table tbody tr")).to_have_count(6)
+    expect(page.locator("#share-chart rect")).to_have_count(7)  # six tensors and everything else
+    expect(page.locator("#share-chart svg")).to_have_attribute("aria-label", re.compile(r"everything else 28\.0 %"))
     with page.expect_download() as model:
         page.get_by_role("button", name="Download model.onnx").click()
     assert Path(model.value.path()).read_bytes() == content

@@ -120,6 +120,8 @@ def test_artifact_is_smaller_and_its_report_true_when_a_recipe_ran(tmp_path: Pat
     assert report.after.nonzeros < 0.6 * report.before.nonzeros
     assert [step.technique for step in report.steps] == ["prune_weights", "share_weights"]
     assert report.steps[0].constraints == {"zeros": 2}
+    assert all(0 < (tensor.latency_share or 0) < 1 for tensor in report.tensors)
+    assert all(0.5 < (tensor.cosine or 0) < 1 for tensor in report.tensors)
     assert report.after.quality is not None
     assert report.after.quality.split == "test"
     assert report.after.quality.scores["accuracy"].value > 0.85
@@ -182,6 +184,7 @@ def test_model_is_packed_and_unchanged_when_the_recipe_has_no_steps(tmp_path: Pa
         ("pack", ["1 of 2 large tensors are stored smaller."])
     ]
     assert {tensor.name: tensor.encoding for tensor in report.tensors} == {"w1": "row_scales", "w2": "dense"}
+    assert {(tensor.snr_db, tensor.cosine) for tensor in report.tensors} == {(200.0, 1.0)}
     assert report.after.file_bytes < report.before.file_bytes / 2
     images, _ = digits()
     sessions = [ort.InferenceSession(file) for file in (path, tmp_path / "out" / "packed.onnx")]

@@ -9,6 +9,7 @@ from app.contracts.benchmark import OperatorTime
 from app.contracts.report import Change, Environment, Estimate, Latency, Measurement, TensorReport
 from workers.compute import report
 from workers.compute.reasons import Facts, notes
+from workers.compute.tracing import Fallback
 
 PLAIN, VNNI = ["avx2"], ["avx2", "avx512_vnni"]
 
@@ -157,7 +158,6 @@ def test_missing_int8_instructions_are_named_when_int8_is_not_faster() -> None:
     said = told(facts(measurement(1000, 1), measurement(300, 2, ratio(0.5)), "MatMulInteger", "Conv"))
     assert "this processor has no int8 dot product" in said
     assert "(its flags: avx2)" in said
-    assert "1 convolutions still calculate in floating point" in said
     assert "without VNNI (as on this one)" in said
 
 
@@ -174,9 +174,29 @@ def test_int8_needs_no_excuse_when_it_is_faster() -> None:
     assert "not faster" not in told(found)
 
 
-def test_static_int8_is_not_told_to_be_static() -> None:
-    found = facts(measurement(1000, 1), measurement(300, 2, ratio(0.5)), "QuantizeLinear", "Conv")
-    assert "floating point" not in told(found)
+LEFT = Fallback(2, 9, "layers", 0.31, ("stem", "head"), frozenset({"Conv", "MatMul"}))
+
+
+@pytest.mark.parametrize("speed", [0.5, 2.0])
+def test_layers_that_int8_left_alone_are_named_whether_it_is_faster_or_not(speed: float) -> None:
+    found = facts(measurement(1000, 1), measurement(300, 1 / speed, ratio(speed)), "MatMulInteger")
+    assert (
+        "2 of 9 layers still calculate in floating point (31% of the time in operators): stem, head. "
+        "Static mode makes convolutions integer."
+    ) in told(replace(found, fallback=LEFT))
+
+
+def test_layers_in_floating_point_are_no_news_when_nothing_is_integer() -> None:
+    found = facts(measurement(1000, 1), measurement(300, 1, ratio(1.0)), "MatMul")
+    assert "floating point" not in told(replace(found, fallback=LEFT))
+
+
+@pytest.mark.parametrize(("operator", "mode"), [("QuantizeLinear", "Conv"), ("MatMulInteger", "MatMul")])
+def test_static_mode_is_advised_only_for_convolutions_that_are_not_static(operator: str, mode: str) -> None:
+    found = facts(measurement(1000, 1), measurement(300, 2, ratio(0.5)), operator)
+    said = told(replace(found, fallback=replace(LEFT, operators=frozenset({mode}))))
+    assert "still calculate" in said
+    assert "Static mode" not in said
 
 
 def test_fewer_operations_are_admitted_when_they_did_not_help() -> None:
