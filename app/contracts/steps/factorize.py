@@ -7,6 +7,8 @@ from pydantic import Field
 
 from app.contracts.steps.base import RetrainedSpec
 
+Kind = Literal["matrices", "embeddings"]
+
 _BOUND = "two factors would not keep the values that it promised; put factorize before it"
 
 
@@ -24,6 +26,9 @@ class Factorize(RetrainedSpec):
     energy: float = Field(0.95, gt=0, lt=1, description="share of the squared singular values that each matrix keeps")
     rank: float | None = Field(
         None, gt=0, lt=1, description="rank as a share of the full one, the same for all; replaces energy"
+    )
+    kinds: list[Kind] = Field(
+        ["matrices"], min_length=1, description="what is split: matrices with 1×1 kernels, embedding tables"
     )
     data_aware: bool = Field(
         True, description="where there is data, keep what matters for its activations rather than for all inputs alike"

@@ -103,6 +103,38 @@ def test_answers_are_nearer_when_data_tells_what_matters(tmp_path: Path) -> None
     assert errors[True] < 0.2 * errors[False]
 
 
+@pytest.mark.parametrize("data_aware", [True, False])
+def test_rows_are_looked_up_short_when_a_table_is_split(data_aware: bool, tmp_path: Path) -> None:
+    model = bert()
+    table = low_rank(*model.read("words.w").shape, rank=3)
+    model.write("words.w", table)
+    spec = Factorize(kinds=["embeddings"], energy=0.999999, epochs=0, min_size=100, data_aware=data_aware)
+    rows = rows_for(model, 8)
+
+    outcome = take(spec, model, tmp_path)
+
+    weights = {name: value.shape for name, value in outcome.model.weights().items() if name.startswith("words.w")}
+    assert {name: tuple(shape) for name, shape in weights.items()} == {
+        "words.w.first": (len(table), 3),
+        "words.w.second": (3, table.shape[1]),
+    }
+    np.testing.assert_allclose(answers(outcome.model, rows), answers(model, rows), rtol=1e-4, atol=1e-4)
+
+
+def test_frequent_ids_keep_their_rows_best(tmp_path: Path) -> None:
+    model = bert()
+    data = dataset_for(model)
+    counts = np.bincount(data.train.inputs["input_ids"].reshape(-1), minlength=len(model.read("words.w")))
+    assert counts.min() == 0
+    spec = Factorize(kinds=["embeddings"], rank=0.5, epochs=0, min_size=100)
+
+    small = take(spec, model, tmp_path, dataset=data).model
+
+    kept = small.read("words.w.first") @ small.read("words.w.second")
+    errors = np.square(kept - model.read("words.w")).sum(axis=1)
+    assert errors[counts > 0].mean() < errors[counts == 0].mean()
+
+
 def test_matrix_stays_whole_and_is_named_when_splitting_does_not_pay(tmp_path: Path) -> None:
     model = bert(layers=1)
 

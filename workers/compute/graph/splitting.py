@@ -17,12 +17,20 @@ _MOVES = ("strides", "pads", "dilations", "auto_pad")
 
 @dataclass(frozen=True)
 class Site:
-    """An operator that reads the weight `name`, as its input `index`, as a matrix; `axis` of `x` is summed over."""
+    """An operator that reads the weight `name`, as its input `index`, as a matrix.
+
+    `axis` of `x` is summed over; of a table, whose rows are looked up, `x` has the row numbers and there is none.
+    """
 
     name: str
     node: ir.Node
     index: int
-    axis: int
+    axis: int | None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether rows are looked up rather than multiplied."""
+        return self.axis is None
 
     @property
     def x(self) -> ir.Value:
@@ -45,6 +53,8 @@ class Site:
 
     @property
     def _turned(self) -> bool:
+        if self.is_table:
+            return False
         return self.index == 0 or self.node.op_type == "Conv" or _number(self.node, "transB") == 1
 
 
@@ -65,6 +75,8 @@ def _site(name: str, node: ir.Node, index: int, shape: tuple[int, ...]) -> Site 
         return Site(name, node, index, -1 if index == 1 else -2)
     if node.op_type == "Gemm" and index == 1 and _number(node, "transA") != 1:
         return Site(name, node, index, -1)
+    if node.op_type == "Gather" and index == 0 and len(shape) == _PAIR and not _number(node, "axis"):
+        return Site(name, node, index, None)
     point = set(shape[_PAIR:]) == {1} and _number(node, "group") in {None, 1}
     return Site(name, node, index, 1) if node.op_type == "Conv" and index == 1 and point else None
 
@@ -75,6 +87,9 @@ def _number(node: ir.Node, name: str) -> int | None:
 
 def split(model: Model, site: Site, first: Float, second: Float) -> None:
     """Let `x` be multiplied by `first` (inputs, rank) and what comes of it by `second` (rank, outputs), in place."""
+    if site.is_table:
+        _split_table(model, site, first, second)
+        return
     node, old = site.node, model.read(site.name)
     rank = old.ndim
     # Gemm may only leave its bias out since opset 11; MatMul has none.
@@ -93,6 +108,24 @@ def split(model: Model, site: Site, first: Float, second: Float) -> None:
     node.replace_input_with(site.index, values[1])
     for name in _MOVES if node.op_type == "Conv" else ():
         node.attributes.pop(name, None)
+    del model.graph.initializers[site.name]
+
+
+def _split_table(model: Model, site: Site, first: Float, second: Float) -> None:
+    """Look rows of `first` up and multiply them by `second` (Lan et al., 2020)."""
+    node, old = site.node, model.read(site.name)
+    thin, wide = (
+        _initializer(model, f"{site.name}.{name}", values.astype(old.dtype))
+        for name, values in (("first", first), ("second", second))
+    )
+    product = ir.Node("", "MatMul", [node.outputs[0], wide], name=f"{node.name or site.name}.second")
+    rows, result = node.outputs[0], product.outputs[0]
+    result.name, result.type, result.shape = _unused(model, f"{site.name}.rows"), rows.type, rows.shape
+    ir.convenience.replace_all_uses_with(rows, result, replace_graph_outputs=True)
+    product.replace_input_with(0, rows)
+    rows.shape = None
+    node.replace_input_with(0, thin)
+    model.graph.insert_after(node, product)
     del model.graph.initializers[site.name]
 
 

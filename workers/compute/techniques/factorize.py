@@ -1,11 +1,14 @@
-"""Split matrices into two of low rank (Denton et al., 2014), weighed by activations (ASVD, Yuan et al., 2023)."""
+"""Split matrices into two of low rank (Denton et al., 2014), weighed by activations (ASVD, Yuan et al., 2023).
+
+Embedding tables too, whose rows are then looked up short and multiplied to their width (ALBERT, Lan et al., 2020).
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.contracts.steps.factorize import Factorize
+from app.contracts.steps.factorize import Factorize, Kind
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.prediction import predict
@@ -29,7 +32,7 @@ def apply(model: Model, spec: Factorize, context: Context) -> Outcome:
     Raises TechniqueNotApplicable when earlier steps promised the values of all of them.
     """
     thin = model.clone()
-    found = [site for site in sites(thin) if thin.read(site.name).size >= spec.min_size]
+    found = [site for site in sites(thin) if _kind(site) in spec.kinds and thin.read(site.name).size >= spec.min_size]
     free = [site for site in found if site.name not in thin.constraints]
     if found and not free:
         raise TechniqueNotApplicable(_refusal(len(found)))
@@ -44,6 +47,10 @@ def apply(model: Model, spec: Factorize, context: Context) -> Outcome:
             split(thin, site, first, second)
     notes = _notes(ranks, [site.name for site in free], len(found) - len(free)) if found else (_nothing(spec),)
     return Outcome(thin, notes, retrain(thin, spec, context) if ranks else ())
+
+
+def _kind(site: Site) -> Kind:
+    return "embeddings" if site.is_table else "matrices"
 
 
 def factors(matrix: Float, importance: Float | None, spec: Factorize) -> tuple[Float, Float]:
@@ -72,15 +79,19 @@ def _importances(model: Model, found: Sequence[Site], context: Context) -> Mappi
     executor = Executor(model, device=context.device, trainable=False)
     inner = {str(site.x.name): site.axis for site in found if site.x.producer() is not None}
     squares: dict[str, list[Float]] = {}
+    sizes = {site.name: len(model.read(site.name)) for site in found}
     for batch in context.dataset.train.take(slice(0, _ROWS)).batches(_BATCH):
         seen = {**batch.inputs, **predict(executor, batch, _BATCH, threads=context.threads, capture=tuple(inner))}
         for site in found:
             if (values := seen.get(str(site.x.name))) is not None:
-                squares.setdefault(site.name, []).append(_mean_square(values, site.axis))
+                squares.setdefault(site.name, []).append(_mean_square(values, site.axis, sizes[site.name]))
     return {name: _floored(np.sqrt(np.mean(means, axis=0))) for name, means in squares.items()}
 
 
-def _mean_square(values: NDArray[np.generic], axis: int) -> Float:
+def _mean_square(values: NDArray[np.generic], axis: int | None, size: int) -> Float:
+    """Return the mean square of each input; of a table, how often each row is looked up."""
+    if axis is None:
+        return np.bincount(values.reshape(-1).astype(np.int64) % size, minlength=size).astype(np.float64)
     wide = np.moveaxis(values.astype(np.float64), axis, -1)
     means: Float = np.square(wide).reshape(-1, wide.shape[-1]).mean(axis=0)
     return means
