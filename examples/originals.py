@@ -1,13 +1,15 @@
 """Make and train the original models of the demos, with our own executor, on data that any machine has."""
 
 import gzip
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 from sklearn.datasets import load_digits
 
-from examples.networks import residual_cnn
+from examples.networks import lenet_5, lenet_300_100, residual_cnn
 from workers.compute.autograd.training import Fit, fit
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.graph import model as graph
@@ -25,40 +27,66 @@ def digits(folder: Path, epochs: float = 12) -> tuple[Path, Path]:
     split = np.full(len(order), "test", dtype="U10")
     split[order[: int(len(order) * _TRAIN_SHARE)]] = "train"
     split[order[int(len(order) * _TRAIN_SHARE) : int(len(order) * (_TRAIN_SHARE + 0.1))]] = "validation"
-    return _make(folder, "digits", (pictures, bunch.target.astype(np.int64), split), epochs)
+    labels = bunch.target.astype(np.int64)
+    data = written(folder / "digits.npz", {"image": pictures, "label": labels, "split": split})
+    recipe = Recipe(lambda: residual_cnn(WIDTHS, BLOCKS, 8, 10), epochs)
+    return trained(folder / "digits.onnx", recipe, data), data
 
 
-def fashion(folder: Path, epochs: float = 4, rows: int = 60_000) -> tuple[Path, Path]:
-    """Write `fashion.onnx` and `fashion.npz`: Fashion-MNIST, its last 5,000 training pictures as validation."""
+@dataclass(frozen=True)
+class Recipe:
+    """How an original for Fashion-MNIST is made and trained."""
+
+    network: Callable[[], onnx.ModelProto]
+    epochs: float
+    learning_rate: float = 2e-3
+    batch_size: int = 64
+
+
+FASHION_NETWORKS = {
+    "residual": Recipe(lambda: residual_cnn(WIDTHS, BLOCKS, 28, 10), 4),
+    "lenet-300-100": Recipe(lenet_300_100, 12, 1e-3),
+    "lenet-5": Recipe(lenet_5, 12, 1e-3),
+    "resnet-20": Recipe(lambda: residual_cnn((16, 32, 64), 3, 28, 10), 6),
+}
+
+
+def fashion(folder: Path, network: str = "residual") -> tuple[Path, Path]:
+    """Write `<network>.onnx` and `fashion.npz`: Fashion-MNIST, its last 5,000 training pictures as validation."""
     train, train_labels = _idx("train-images-idx3-ubyte"), _idx("train-labels-idx1-ubyte")
     test, test_labels = _idx("t10k-images-idx3-ubyte"), _idx("t10k-labels-idx1-ubyte")
-    train, train_labels = train[-rows:], train_labels[-rows:]
     pictures = (np.concatenate([train, test])[:, None] / 255).astype(np.float32)
     split = np.array(["train"] * (len(train) - 5_000) + ["validation"] * 5_000 + ["test"] * len(test))
     labels = np.concatenate([train_labels, test_labels]).astype(np.int64)
-    return _make(folder, "fashion", (pictures, labels, split), epochs)
+    data = written(folder / "fashion.npz", {"image": pictures, "label": labels, "split": split})
+    return trained(folder / f"{network}.onnx", FASHION_NETWORKS[network], data), data
 
 
-def _make(folder: Path, name: str, rows: tuple[np.ndarray, np.ndarray, np.ndarray], epochs: float) -> tuple[Path, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    model, data = folder / f"{name}.onnx", folder / f"{name}.npz"
-    if model.exists() and data.exists():
-        return model, data
-    pictures, labels, split = rows
-    np.savez(data, image=pictures, label=labels, split=split)
-    onnx.save(residual_cnn(WIDTHS, BLOCKS, pictures.shape[-1], 10), folder / "untrained.onnx")
-    network = graph.load(folder / "untrained.onnx")
-    parts = [Samples({"image": pictures[split == s]}, labels[split == s]) for s in ("train", "validation", "test")]
-    dataset = Dataset(*parts, task="classification")
-    fit(
-        network,
-        dataset,
-        Fit(epochs=epochs, learning_rate=2e-3, batch_size=64, patience=100),
-        progress=_print_progress(name),
-    )
+def written(data: Path, rows: Mapping[str, np.ndarray]) -> Path:
+    """Write inputs, `label` and `split`, unless they are there."""
+    data.parent.mkdir(parents=True, exist_ok=True)
+    if not data.exists():
+        np.savez(data, **rows)  # type: ignore[arg-type]
+    return data
+
+
+def trained(model: Path, recipe: Recipe, data: Path) -> Path:
+    """Make the network and train it, unless it is there."""
+    if model.exists():
+        return model
+    untrained = model.with_suffix(".untrained")
+    onnx.save(recipe.network(), untrained)
+    network = graph.load(untrained)
+    untrained.unlink()
+    with np.load(data) as rows:
+        inputs = {name: rows[name] for name in rows if name not in {"label", "split"}}
+        labels, split = rows["label"], rows["split"]
+    whole = Samples(inputs, labels)
+    parts = [whole.take(np.flatnonzero(split == name)) for name in ("train", "validation", "test")]
+    settings = Fit(epochs=recipe.epochs, learning_rate=recipe.learning_rate, batch_size=recipe.batch_size, patience=100)
+    fit(network, Dataset(*parts, task="classification"), settings, progress=_print_progress(model.stem))
     graph.save(network, model)
-    (folder / "untrained.onnx").unlink()
-    return model, data
+    return model
 
 
 def _print_progress(name: str):  # noqa: ANN202  # a callback, see Fit
