@@ -11,6 +11,7 @@ from app.contracts.steps import SPECS
         ("prune_weights", {}, False),
         ("prune_weights", {"epochs": 0}, False),
         ("prune_weights", {"importance": "movement"}, True),
+        ("prune_weights", {"schedule": "iterative"}, True),
         ("share_weights", {"epochs": 0.5}, True),
         ("quantize_int8", {}, False),
         ("quantize_int8", {"mode": "static"}, True),

@@ -105,11 +105,10 @@ class Ramp:
         sparsity = self.end + (self.start - self.end) * left
         if sparsity <= self.start or not names:
             return
-        shown = {name: _shown(executor, name) for name in names}
+        shown = _shown(executor, names)
         bases = {name: found for name in names if (found := self._base(name, executor)) is not None}
         matters = {name: self._matters(name, value) for name, value in shown.items()}
-        for name, kept in self.choose(_ranked(matters, bases), sparsity).items():
-            executor.set_constraint(name, with_zeros(bases.get(name), shown[name], kept))
+        _set(executor, shown, bases, self.choose(_ranked(matters, bases), sparsity))
         self.climbed = left == 0
 
     def _matters(self, name: str, value: Float) -> Float:
@@ -126,7 +125,7 @@ class Ramp:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Prunes by magnitude at the begin of each round of one training, to the sparsities `levels`."""
+    """Prunes by magnitude at the first step of each round of one training, to the sparsities `levels`."""
 
     targets: Collection[str]
     choose: Choose
@@ -135,18 +134,23 @@ class Rounds:
     def __call__(self, step: int, total: int, executor: Executor) -> bool:
         """Prune at a round's first step; return whether another round is to come."""
         count = len(self.levels)
-        due = step * count // total
-        if step == 0 or due > (step - 1) * count // total:
-            shown = {name: _shown(executor, name) for name in self.targets if name in executor.trained}
-            bases = executor.model.constraints
-            matters = {name: np.abs(value) for name, value in shown.items()}
-            for name, kept in self.choose(_ranked(matters, bases), self.levels[due]).items() if shown else ():
-                executor.set_constraint(name, with_zeros(bases.get(name), shown[name], kept))
+        due, before = (at * count // total for at in (step, step - 1))
+        names = [name for name in self.targets if name in executor.trained]
+        if due > before and names:
+            shown = _shown(executor, names)
+            matters, bases = {name: np.abs(value) for name, value in shown.items()}, dict(executor.model.constraints)
+            _set(executor, shown, bases, self.choose(_ranked(matters, bases), self.levels[due]))
         return due < count - 1
 
 
-def _shown(executor: Executor, name: str) -> Float:
-    return to_numpy(executor.trained[name]()).astype(np.float32)
+def _shown(executor: Executor, names: Collection[str]) -> dict[str, Float]:
+    return {name: to_numpy(executor.trained[name]()).astype(np.float32) for name in names}
+
+
+def _set(executor: Executor, shown: Weights, bases: Mapping[str, Constraint], masks: Mapping[str, Kept]) -> None:
+    """Add zeros to the constraints that were before."""
+    for name, kept in masks.items():
+        executor.set_constraint(name, with_zeros(bases.get(name), shown[name], kept))
 
 
 def _ranked(matters: Weights, constraints: Mapping[str, Constraint]) -> Weights:

@@ -8,7 +8,7 @@ from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.movement import Movement
 from workers.compute.graph.constraints import Mask
 from workers.compute.graph.selection import keep_largest
-from workers.compute.pruning import Ramp
+from workers.compute.pruning import Ramp, Rounds
 
 NAME, TOTAL = "head.weight", 10  # the ramp's last step is the sixth
 
@@ -51,3 +51,15 @@ def test_zeros_of_an_earlier_step_stay_whatever_their_scores() -> None:
     assert zeros[:12].all()
     assert zeros[28:].all()
     assert int(zeros.sum()) == 16
+
+
+def test_each_round_prunes_once_and_the_last_says_so() -> None:
+    executor, zeros, more = Executor(graphs.model(graphs.cnn())), [], []
+    rounds = Rounds([NAME], keep_largest, [0.25, 0.5, 0.75])
+    for step in range(TOTAL):
+        more.append(rounds(step, TOTAL, executor))
+        zeros.append(int((executor.trained[NAME]() == 0).sum()))
+
+    assert zeros == [8] * 4 + [16] * 3 + [24] * 3
+    assert more == [True] * 7 + [False] * 3
+    assert executor.revision == 3

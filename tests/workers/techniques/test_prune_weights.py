@@ -1,9 +1,11 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from app.contracts.report import CurvePoint
 from app.contracts.steps.base import StepSpec
 from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.share_weights import ShareWeights
@@ -11,11 +13,14 @@ from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
 from tests.workers.graph.networks import Kind, Network, bert, cnn
 from tests.workers.techniques.steps import take
+from tests.workers.techniques.test_training import unlabelled
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.encodings.packer import pack
 from workers.compute.graph.constraints import zeros_of
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import matrices
+from workers.compute.techniques import prune_weights
+from workers.compute.techniques.base import Context
 
 MOVING = PruneWeights(importance="movement", sparsity=0.7, epochs=4, batch_size=16, learning_rate=0.01)
 
@@ -234,3 +239,76 @@ def test_ramp_is_finished_when_training_diverged(tmp_path: Path) -> None:
 def test_movement_is_refused_when_training_diverged(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="smaller"):
         take(MOVING.model_copy(update={"learning_rate": 1e30, "epochs": 20}), cnn(), tmp_path)
+
+
+def iterative(**changes: object) -> PruneWeights:
+    return PruneWeights.model_validate({"schedule": "iterative", "sparsity": 0.7, "batch_size": 16, **changes})
+
+
+@pytest.mark.parametrize("rewind", ["none", "learning_rate", "weights"])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_share_asked_for_is_zero_when_pruned_in_rounds(scope: str, rewind: str, tmp_path: Path) -> None:
+    outcome = take(iterative(scope=scope, rewind=rewind, epochs=3), bert(layers=1), tmp_path)
+
+    assert share_of_zeros(outcome.model) == pytest.approx(0.7, abs=0.002)
+    assert all(promise.holds(outcome.model.read_floats(name)) for name, promise in outcome.model.constraints.items())
+    assert outcome.curve[-1].epoch == pytest.approx(3)
+    assert all(one.step <= two.step for one, two in itertools.pairwise(outcome.curve))
+
+
+def test_each_round_takes_the_same_share_of_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares, trained = [], prune_weights.retrain
+
+    def noted(model: Model, spec: PruneWeights, context: Context) -> tuple[CurvePoint, ...]:
+        shares.append(share_of_zeros(model))
+        assert spec.epochs == pytest.approx(0.5)
+        return trained(model, spec, context)
+
+    before = take(PruneWeights(sparsity=0.2, epochs=0), cnn(), tmp_path).model
+    monkeypatch.setattr(prune_weights, "retrain", noted)
+    take(iterative(rounds=2, sparsity=0.8, epochs=1), before, tmp_path)
+
+    assert shares == pytest.approx([1 - 0.8 * 0.5, 0.8], abs=0.01)
+
+
+@pytest.mark.parametrize("rewind", ["learning_rate", "weights"])
+def test_weights_are_put_back_when_that_is_asked_for(
+    rewind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, trained, model = [], prune_weights.retrain, cnn()
+
+    def noted(model: Model, spec: PruneWeights, context: Context) -> tuple[CurvePoint, ...]:
+        begun.append({name: model.read(name).copy() for name in model.weights()})
+        return trained(model, spec, context)
+
+    teacher = model.clone()
+    teacher.write("head.w", -teacher.read("head.w"))
+    monkeypatch.setattr(prune_weights, "retrain", noted)
+    spec = iterative(rewind=rewind, epochs=12, learning_rate=0.02)
+    take(spec, model, tmp_path, original=teacher, dataset=unlabelled(model))
+
+    last, at_once = begun[-1], take(PruneWeights(sparsity=0.7, epochs=0), model, tmp_path).model
+    same = [np.array_equal(model.read(name)[last[name] != 0], last[name][last[name] != 0]) for name in last]
+    assert all(same) if rewind == "weights" else not any(same)
+    # The rounds before have learnt which weights stay.
+    assert any(not np.array_equal(last[name] == 0, at_once.read(name) == 0) for name in matrices(model))
+
+
+def test_progress_only_grows_when_pruned_in_rounds(tmp_path: Path) -> None:
+    shares: list[float] = []
+
+    take(iterative(epochs=3), cnn(), tmp_path, progress=lambda share, _point: shares.append(share))
+
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"pattern": "2:4"}, {"threshold": 0.1}])
+def test_rounds_are_refused_when_nothing_is_retrained(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="set schedule to one_shot"):
+        iterative(**options)
+
+
+def test_rounds_are_refused_without_data(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="attach a dataset"):
+        take(iterative(), cnn(), tmp_path, dataset=None)

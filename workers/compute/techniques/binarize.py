@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from app.contracts.report import CurvePoint
 from app.contracts.steps.binarize import Binarize
 from app.errors import TechniqueNotApplicable
 from workers.compute.graph.constraints import Signs
 from workers.compute.graph.model import Model
 from workers.compute.graph.targets import targets
+from workers.compute.rounds import joined, part
 from workers.compute.signing import constrain, error_db, finish, promises
-from workers.compute.techniques.base import Context, Outcome, Progress, planned_epochs, retrain
+from workers.compute.techniques.base import Context, Outcome, planned_epochs, retrain
 
 _THRESHOLD = 0.7  # of the ternary half (Li & Liu, 2016)
 
@@ -33,26 +33,10 @@ def apply(model: Model, spec: Binarize, context: Context) -> Outcome:
         return Outcome(binary, _notes(binary, given), retrain(binary, spec, context))
     constrain(binary, {name: replace(promise, threshold=_THRESHOLD) for name, promise in given.items()})
     half = spec.model_copy(update={"epochs": epochs / 2})
-    first = retrain(binary, half, replace(context, progress=_part(context, 0.0)))
+    first = retrain(binary, half, replace(context, progress=part(context.progress, 0, 2)))
     finish(binary, given)
-    second = retrain(binary, half, replace(context, progress=_part(context, 0.5)))
-    return Outcome(binary, _notes(binary, given), _joined(first, second))
-
-
-def _part(context: Context, start: float) -> Progress:
-    """Return the progress of one half of the work."""
-    return lambda share, point: context.progress(start + share / 2, point)
-
-
-def _joined(first: tuple[CurvePoint, ...], second: tuple[CurvePoint, ...]) -> tuple[CurvePoint, ...]:
-    """Return one curve, whose steps and epochs go on where the first ends."""
-    if not first:
-        return second
-    last = first[-1]
-    moved = (
-        point.model_copy(update={"step": point.step + last.step, "epoch": point.epoch + last.epoch}) for point in second
-    )
-    return (*first, *moved)
+    second = retrain(binary, half, replace(context, progress=part(context.progress, 1, 2)))
+    return Outcome(binary, _notes(binary, given), joined(first, second))
 
 
 def _notes(model: Model, given: Mapping[str, Signs]) -> tuple[str, ...]:
