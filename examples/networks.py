@@ -93,13 +93,15 @@ def lenet_5(classes: int = 10, seed: int = 0) -> onnx.ModelProto:
     return build.model("lenet_5", 28, classes)
 
 
-def residual_cnn(widths: tuple[int, ...], blocks: int, side: int, classes: int, seed: int = 0) -> onnx.ModelProto:
+def residual_cnn(
+    widths: tuple[int, ...], blocks: int, side: int, classes: int, seed: int = 0, stride: int = 1
+) -> onnx.ModelProto:
     """Return a ResNet (arXiv 1512.03385) for pictures (batch, 1, side, side) -> logits (batch, classes).
 
-    `widths` are the channels of the stages, `blocks` the residual blocks per stage.
+    `widths` are the channels of the stages, `blocks` the residual blocks per stage; `stride` is the first layer's.
     """
     build = _Builder(np.random.default_rng(seed))
-    x = build.node("Relu", [build.conv_bn("image", "stem", (widths[0], 1, 3))], "stem.relu")
+    x = build.node("Relu", [build.conv_bn("image", "stem", (widths[0], 1, 3), stride)], "stem.relu")
     into = widths[0]
     for stage, width in enumerate(widths):
         for block in range(blocks):

@@ -104,7 +104,7 @@ class Decoder:
     def operator(self, op_type: str, *inputs: ir.Value, **attributes: Attribute) -> ir.Value:
         """Add a node with one output and return the output."""
         name = f"{self._contents.prefix}{self._contents.number}/{len(self._nodes)}"
-        node = ir.node(op_type, list(inputs), attributes, name=name)
+        node = ir.node(op_type, list(inputs), attributes)
         node.outputs[0].name = name
         self._nodes.append(node)
         return node.outputs[0]

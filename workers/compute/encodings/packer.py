@@ -150,11 +150,10 @@ def decoder_file(encoded: Encoded, opset: int, ir_version: int) -> bytes:
     graph = ir.Graph(
         [], [encoded.output], nodes=encoded.nodes, initializers=encoded.constants, opset_imports={"": opset}, name="g"
     )
+    _forget_names(encoded)
     file: bytes = ir.serde.serialize_model(ir.Model(graph, ir_version=ir_version)).SerializeToString()
     graph.outputs.clear()
     graph.remove(encoded.nodes)
-    for node in encoded.nodes:
-        node.name = None  # it was named in this small graph; the model's graph gives it a name of its own
     graph.initializers.clear()
     return file
 
@@ -200,6 +199,13 @@ def _replace(graph: ir.Graph, value: ir.Value, encoded: Encoded, start: ir.Node)
         else:
             constant.replace_all_uses_with(known)
     graph.insert_before(start, encoded.nodes)
+    _forget_names(encoded)
+
+
+def _forget_names(encoded: Encoded) -> None:
+    """Take off the names that a graph gives to nodes: nobody looks for these, and they are long."""
+    for node in encoded.nodes:
+        node.name = None
 
 
 def _report(value: ir.Value, contents: Contents) -> TensorReport:
