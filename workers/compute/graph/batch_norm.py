@@ -57,13 +57,13 @@ def folds(model: Model, site: Site) -> bool:
 def fold(model: Model, site: Site) -> None:
     """Multiply the weight, add the rest as bias, and take the normalization out, in place."""
     factor, shift = _factors(model, site)
-    weight = model.read(site.weight)
+    weight, dtype = model.read_floats(site.weight), model.read(site.weight).dtype
     wide = factor.reshape([-1 if axis == site.axis else 1 for axis in range(weight.ndim)])
     bias = _floats(model, site.node, _BIAS) if len(site.node.inputs) > _BIAS and site.node.inputs[_BIAS] else None
     total = shift if bias is None else shift + bias * factor
-    model.write(site.weight, (weight * wide).astype(weight.dtype))
+    model.write(site.weight, (weight * wide).astype(dtype))
     _rescale(model, site.weight, wide)
-    _set_bias(model, site.node, np.broadcast_to(total, factor.shape).astype(weight.dtype), f"{site.weight}.folded")
+    _set_bias(model, site.node, total.astype(dtype), f"{site.weight}.folded")
     result, old = site.node.outputs[0], site.norm.outputs[0]
     name = old.name
     ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)
