@@ -1,0 +1,66 @@
+"""Fashion-MNIST: Deep Compression's two networks by its recipe, and a ResNet-20 of ternary and of binary weights.
+
+    python -m bench.vision [lenet-300-100 lenet-5 resnet-20]      about 40 minutes on 2 cores, the originals included
+
+Jobs go through REST; every file is one that stock ONNX Runtime opens. Needs Debian's dataset-fashion-mnist.
+"""
+
+import sys
+
+from bench._service import FOLDER, Bench, Done, Step, place, points, service, table, times, write
+from examples.originals import fashion
+
+_PRUNE: Step = {"technique": "prune_weights", "batch_size": 64, "learning_rate": 2e-3, "patience": 20}
+_SHARE: Step = {"technique": "share_weights", "clusters": 16, "min_size": 256, "batch_size": 64, "patience": 10}
+_FEW: Step = {"batch_size": 64, "learning_rate": 1e-3, "patience": 6}
+_CASES: dict[str, dict[str, list[Step]]] = {
+    "lenet-300-100": {"prune-share": [{**_PRUNE, "sparsity": 0.95, "epochs": 25}, {**_SHARE, "epochs": 6}]},
+    "lenet-5": {"prune-share": [{**_PRUNE, "sparsity": 0.95, "epochs": 15}, {**_SHARE, "epochs": 4}]},
+    "resnet-20": {
+        "ternary": [{"technique": "ternarize", "epochs": 3, **_FEW}, {"technique": "fold_batch_norm"}],
+        "binary": [{"technique": "binarize", "epochs": 5, **_FEW}, {"technique": "fold_batch_norm"}],
+    },
+}
+# What the papers report of their own networks and data, and the file they count.
+_PAPERS = {
+    "lenet-300-100": "Deep Compression, MNIST, Huffman-coded off-line: 40×, +0.06 points",
+    "lenet-5": "Deep Compression, MNIST, Huffman-coded off-line: 39×, +0.06 points",
+    "ternary": "TTQ, ResNet-20 on CIFAR-10, first and last layer in full: 16× of the rest, +0.64 points; TWN −0.47",
+    "binary": "BinaryBERT on MNLI, bert-base, 24× of the file: −0.4 points",
+}
+
+
+def main(networks: list[str]) -> None:
+    """Run the cases and write their table."""
+    rows, last = [], None
+    with service() as client:
+        for network in networks:
+            bench = Bench(client, *fashion(FOLDER / "originals", network))
+            for name, steps in _CASES[network].items():
+                last = bench.run(name, steps, batches=(1,))
+                rows.append(_row(network, name, steps, last))
+    if last is not None:
+        heads = [
+            "network",
+            "recipe",
+            "accuracy before",
+            "after",
+            "difference",
+            "smaller",
+            "p50, batch 1",
+            "in the papers",
+        ]
+        write("vision", f"{place(last.report)}.\n\n{table(heads, rows)}")
+
+
+def _row(network: str, name: str, steps: list[Step], done: Done) -> list[str]:
+    accuracy = done.change("accuracy")
+    told = ", ".join(str(step["technique"]) for step in steps)
+    paper = _PAPERS.get(name) or _PAPERS[network]
+    size = f"**{done.smaller:.1f}×** ({done.report.after.file_bytes:,} bytes)"
+    found = [f"{100 * accuracy.before:.2f} %", f"{100 * accuracy.after:.2f} %", points(accuracy.difference), size]
+    return [network, told, *found, times(done.race.speedups["1@2"]), paper]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(_CASES))
