@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.contracts.base import Contract, Sha256
+from app.contracts.causes import GuardCauses
 from app.contracts.problem import Problem
 
 Provider = Literal["cpu", "cuda"]
@@ -145,6 +146,7 @@ class Report(Contract):
     tensors: list[TensorReport]
     notes: list[str] = Field([], description="why something is not smaller or faster, and other findings")
     guard: Problem | None = Field(None, description="set when the guard was not met")
+    guard_causes: GuardCauses | None = Field(None, description="what its drop came from, and the cheapest repair")
     seed: int
     digests: dict[str, Sha256] = Field(description="of the inputs and of every published file")
     environment: Environment

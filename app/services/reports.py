@@ -10,9 +10,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.contracts.causes import GuardCauses
 from app.contracts.job import Job
 from app.contracts.report import Change, Estimate, Latency, Quality, Report, StepReport, TensorReport
 from app.errors import Conflict, NotFound
+from app.services import causes
 from app.services.caller import Caller
 from app.services.jobs import job_of
 from app.stores import records
@@ -80,6 +82,7 @@ def sheets(story: Story) -> list[Sheet]:
     report = story.report
     rows = _rows(report.after.quality)
     return [
+        *(_cause_sheets(report.guard_causes) if report.guard_causes else []),
         Sheet(
             "Before and after",
             ["figure", "before", "after", "change", "ratio", "verdict"],
@@ -105,6 +108,15 @@ def sheets(story: Story) -> list[Sheet]:
             [_tensor_row(tensor) for tensor in report.tensors],
         ),
         Sheet("How it was made", ["what", "value"], _origin_rows(story)),
+    ]
+
+
+def _cause_sheets(found: GuardCauses) -> list[Sheet]:
+    return [
+        Sheet("How to meet the guard", ["repair"], [[way.advice] for way in found.repairs]),
+        Sheet("What the drop came from", causes.DROP_HEADER, causes.drop_rows(found)),
+        Sheet("Validation rows that turned wrong", causes.ROW_HEADER, causes.turned_rows(found)),
+        Sheet(f"Layers put back, on {found.rows:,} validation rows", causes.LAYER_HEADER, causes.layer_rows(found)),
     ]
 
 

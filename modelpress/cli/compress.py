@@ -155,6 +155,8 @@ def _print(job: Job, report: Report | None, files: dict[str, Path]) -> None:
     console.print(report.verdict, style="bold", markup=False, highlight=False)
     console.print(render.changes(report))
     console.print(render.steps(report))
+    for repair in report.guard_causes.repairs if report.guard_causes else ():
+        console.print(f"repair: {repair.advice}", markup=False, highlight=False)
     for note in report.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     for path in files.values():

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from app.contracts.artifact import Artifact, Variant
 from app.contracts.base import new_id
+from app.contracts.causes import ClassDrop, GuardCauses, Repair, RestoredLayer, StepDrop, TurnedRow
 from app.contracts.job import Event, Job, JobState
+from app.contracts.problem import Problem
 from app.contracts.report import (
     Change,
     CurvePoint,
@@ -210,4 +212,39 @@ def report() -> Report:
         digests={"model": DIGEST, "packed": DIGEST},
         environment=environment,
         duration_s=127.0,
+    )
+
+
+def refuse(worker: ActingWorker, job: Job, held: Claim, problem: Problem) -> None:
+    """End the job as a failed guard does: with a report that says why."""
+    told = report().model_copy(update={"guard": problem, "guard_causes": causes()})
+    with worker.resources.database.transaction() as tx:
+        results.record_report(tx, job.id, told)
+    worker.end(held, JobState.FAILED, problem)
+
+
+def causes() -> GuardCauses:
+    """What a drop came from, every part filled; a class bears a name that no page may take for markup."""
+    return GuardCauses(
+        metric="accuracy",
+        before=0.94,
+        after=0.81,
+        max_drop=0.02,
+        steps=[StepDrop(index=0, technique="ternarize", before=0.94, after=0.81)],
+        classes=[ClassDrop(name="<b>cat", before=0.9, after=0.4, samples=60)],
+        samples=[TurnedRow(row=38, label="<b>cat", before="<b>cat", after="dog")],
+        rows=512,
+        layers=[
+            RestoredLayer(
+                tensor="head.weight",
+                operator="Gemm",
+                relative_error=0.467,
+                score=0.93,
+                gain=0.12,
+                dense_bytes=3840,
+                packed_bytes=1030,
+                meets=True,
+            )
+        ],
+        repairs=[Repair(advice="Leave out `head.weight`.", tensors=["head.weight"], score=0.93, extra_bytes=2810)],
     )

@@ -19,13 +19,12 @@ from app.contracts.tasks import WorkKind
 from app.errors import BadInput, GuardNotMet, ModelMalformed, RuntimeCrashed
 from app.problems import problem_of
 from app.resources import connect
-from app.stores import results
 from app.stores.tables import work
 from modelpress import Client
 from modelpress.cli.main import build
 from tests.app.acting_worker import ActingWorker
 from tests.modelpress.conftest import Gateway, free_port, serving, wait_for
-from tests.modelpress.publishing import VERDICT, publish, report, say, train
+from tests.modelpress.publishing import VERDICT, publish, refuse, say, train
 
 CONTENT = os.urandom(50_000)
 
@@ -71,8 +70,8 @@ class Shift:
             return
         problem = problem_of(error)
         if isinstance(error, GuardNotMet):
-            with self.worker.resources.database.transaction() as tx:
-                results.record_report(tx, job_id, report().model_copy(update={"guard": problem}))
+            refuse(self.worker, self.client.job(job_id), held, problem)
+            return
         self.worker.end(held, JobState.FAILED, problem)
 
 
@@ -187,6 +186,7 @@ def test_compress_when_refused(
     assert found.exit_code == code
     assert said in found.stderr
     assert Path("out/report.json").exists() == (code == 4)
+    assert ("repair: Leave out `head.weight`." in found.stdout) == (code == 4)
 
 
 @pytest.mark.parametrize(

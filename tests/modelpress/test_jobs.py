@@ -8,11 +8,10 @@ import pytest
 from app.contracts.job import JobState
 from app.errors import GuardNotMet
 from app.problems import problem_of
-from app.stores import results
 from modelpress import Client, Conflict, Event, Guard, InvalidInput, InvalidRequest, TransferError
 from tests.app.acting_worker import ActingWorker
 from tests.modelpress.conftest import QUICK, CuttingProxy
-from tests.modelpress.publishing import VERDICT, publish, report, say, started_job, train
+from tests.modelpress.publishing import VERDICT, causes, publish, refuse, say, started_job, train
 
 CONTENT = os.urandom(200_000) + bytes(600_000)
 
@@ -77,13 +76,20 @@ def test_report_when_each_format_is_asked_for(client: Client, worker: ActingWork
 def test_report_when_the_guard_was_not_met(client: Client, worker: ActingWorker, tmp_path: Path) -> None:
     job, held = started_job(client, worker, tmp_path)
     problem = problem_of(GuardNotMet("accuracy fell by 0.04; at most 0.01 is allowed"))
-    with worker.resources.database.transaction() as tx:
-        results.record_report(tx, job.id, report().model_copy(update={"guard": problem}))
     say(worker, held, stage="guard", progress=1.0)
-    worker.end(held, JobState.FAILED, problem)
-    found = client.report(job).guard
-    assert found is not None
-    assert found.name == "guard-not-met"
+    refuse(worker, job, held, problem)
+    found = client.report(job)
+    assert found.guard is not None
+    assert found.guard.name == "guard-not-met"
+    assert found.guard_causes == causes()
+    card = client.report(job, "markdown")
+    assert "## How to meet the guard" in card
+    assert "Leave out \\`head.weight\\`." in card
+    assert "| accuracy in step 1, ternarize | 0.9400 | 0.8100 | -0.1300 |  |" in card
+    assert r"| recall of \<b\>cat | 0.9000 | 0.4000 | -0.5000 | 60 |" in card
+    assert r"| 38 | \<b\>cat | \<b\>cat | dog |" in card
+    assert "## Layers put back, on 512 validation rows" in card
+    assert "| head.weight | Gemm | 0.467 | 0.9300 | +0.1200 | 3,840 | 1,030 | yes |" in card
 
 
 @pytest.mark.parametrize("variant", ["packed", "dense"])

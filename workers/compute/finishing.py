@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.contracts.problem import Problem
 from app.contracts.report import Estimate, Measurement, Quality, Report, StepReport
 from app.errors import ServiceFault
+from app.problems import problem_of
 from workers.compute import bundles, report
 from workers.compute.attribution import attributed
 from workers.compute.bench import Bench
@@ -18,6 +18,7 @@ from workers.compute.environment import environment
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for
 from workers.compute.files import sha256_of
+from workers.compute.guarding import Refusal
 from workers.compute.measuring import sized
 from workers.compute.memory import loading
 from workers.compute.profiling import Profile, Subject, profile_with_graph
@@ -35,13 +36,13 @@ _COMPARED_ROWS = 256
 class Finished:
     """A recipe that ran through: the last step, the reports of all, and when the job began (monotonic seconds).
 
-    `refused` is the guard's problem: then the test rows stay untouched and the figures are those of validation.
+    `refused` is the guard's refusal: then the test rows stay untouched and the figures are those of validation.
     """
 
     last: Taken
     steps: list[StepReport]
     started: float
-    refused: Problem | None
+    refused: Refusal | None
 
 
 def finish(bench: Bench, done: Finished) -> Report:
@@ -73,7 +74,8 @@ def finish(bench: Bench, done: Finished) -> Report:
         steps=done.steps,
         tensors=attributed(last.packed, bench.source, last.model, profile),
         notes=[*notes(facts), *_findings(bench, done, same_rows)],
-        guard=done.refused,
+        guard=problem_of(done.refused.error) if done.refused else None,
+        guard_causes=done.refused.causes if done.refused else None,
         seed=bench.order.seed,
         digests=_digests(bench),
         environment=facts.place,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from app.contracts.steps.base import StepSpec
 from app.contracts.tasks import CompressOrder, Done
-from app.errors import GuardNotMet, ModelpressError
-from app.problems import problem_of
+from app.errors import ModelpressError
 from workers.compute.bench import Bench, set_up
 from workers.compute.channel import Channel
 from workers.compute.failure import FailedWithReport
 from workers.compute.finishing import Finished, finish
 from workers.compute.graph.model import Model, save
+from workers.compute.guarding import refusal
 from workers.compute.stages import Route, Stage
 from workers.compute.stepping import Taken, pack_alone, place, take_step
 
@@ -46,10 +46,10 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
         reports.append(taken.report)
     route.enter()
     _tell(channel, taken)
-    refusal = _refusal(bench, taken)
-    report = finish(bench, Finished(taken, reports, started, problem_of(refusal) if refusal else None))
-    if refusal is not None:
-        raise FailedWithReport(refusal, report)
+    refused = refusal(bench, taken, reports, started)
+    report = finish(bench, Finished(taken, reports, started, refused))
+    if refused is not None:
+        raise FailedWithReport(refused.error, report)
     return Done(report=report)
 
 
@@ -79,19 +79,3 @@ def _tell(channel: Channel, taken: Taken) -> None:
     scores = measured.quality.scores if measured.quality else {}
     told = [f"{measured.file_bytes:,} bytes", *(f"{name} {score.value:.4f}" for name, score in scores.items())]
     channel.log(f"{taken.report.technique}: {', '.join(told)}. {'; '.join(taken.report.notes)}".strip())
-
-
-def _refusal(bench: Bench, last: Taken) -> GuardNotMet | None:
-    """Compare the guard's metric on validation rows before and after."""
-    guard = bench.order.guard
-    before, after = bench.baseline.quality, last.report.measurement.quality
-    if guard is None or before is None or after is None:
-        return None
-    old, new = before.scores[guard.metric], after.scores[guard.metric]
-    drop = old.value - new.value
-    if drop <= guard.max_drop:
-        return None
-    return GuardNotMet(
-        f"{guard.metric} fell by {drop:.4f} (from {old.value:.4f} to {new.value:.4f}) on {new.samples:,} validation "
-        f"rows; the guard allows {guard.max_drop:.4f}."
-    )

@@ -1,6 +1,7 @@
 // What a job achieved: verdict, before and after, steps, layers, the way to run it again.
 
 import { call, get, post, saveFile, sleep } from "/static/api.js";
+import { drawCauses } from "/static/causes.js";
 import { pairBars, shareBars } from "/static/charts.js";
 import { setOptions } from "/static/defaults.js";
 import { byId, duration, facts, figureName, figureValue, h, isShare, problemNotice, scaled, showProblem, table } from "/static/dom.js";
@@ -165,6 +166,8 @@ async function begin() {
   const notes = report.notes.length ? h("div", { class: "notice" }, h("strong", {}, "Worth knowing"), h("ul", {}, report.notes.map((note) => h("li", {}, note)))) : "";
   byId("notes").replaceChildren(report.guard ? problemNotice(report.guard) : "", notes);
   drawDownloads(job);
+  byId("causes-card").hidden = !report.guard_causes;
+  if (report.guard_causes) drawCauses(byId("causes"), report.guard_causes);
   drawChanges(report);
   drawSteps(report);
   drawLayers(report);

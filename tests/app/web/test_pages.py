@@ -7,12 +7,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.contracts.job import JobState
-from app.errors import ModelMalformed, TimeLimitExceeded
+from app.errors import GuardNotMet, ModelMalformed, TimeLimitExceeded
 from app.problems import problem_of
 from modelpress import Client
 from tests.app.acting_worker import ActingWorker
 from tests.modelpress.conftest import serving, wait_for
-from tests.modelpress.publishing import VERDICT, publish, say, started_job, train
+from tests.modelpress.publishing import VERDICT, publish, refuse, say, started_job, train
 
 pytestmark = pytest.mark.browser
 Opener = Callable[..., Page]
@@ -137,6 +137,7 @@ def test_result_when_files_are_downloaded(
     publish(worker, job, held, content)
     page = open_page(f"/jobs/{job.id}/result")
     expect(page.locator("#changes tbody tr")).to_have_count(4)
+    expect(page.locator("#causes-card")).to_be_hidden()
     expect(page.locator("#layer-table tbody tr")).to_have_count(6)
     expect(page.locator("#share-chart rect")).to_have_count(7)  # six tensors and everything else
     expect(page.locator("#share-chart svg")).to_have_attribute("aria-label", re.compile(r"everything else 28\.0 %"))
@@ -146,6 +147,24 @@ def test_result_when_files_are_downloaded(
     with page.expect_download() as card:
         page.get_by_role("button", name="Model card").click()
     assert VERDICT in Path(card.value.path()).read_text()
+
+
+def test_result_when_the_guard_was_not_met(
+    open_page: Opener, rest: Client, worker: ActingWorker, tmp_path: Path
+) -> None:
+    job, held = started_job(rest, worker, tmp_path)
+    refuse(worker, job, held, problem_of(GuardNotMet("accuracy fell by 0.13.")))
+    page = open_page(f"/jobs/{job.id}/result")
+    expect(page.locator("#notes .notice.error")).to_contain_text("accuracy fell by 0.13.")
+    expect(page.locator("#causes li")).to_have_text(["Leave out `head.weight`."])
+    expect(page.locator("#causes tbody tr")).to_have_text(
+        [
+            "accuracy in step 1, ternarize0.94000.8100−0.1300",
+            "recall of <b>cat0.90000.4000−0.500060",
+            "38<b>cat<b>catdog",
+            "head.weightGemm0.4670.9300+0.12003.84 kB1.03 kByes",
+        ]
+    )
 
 
 def test_result_when_a_benchmark_fails(open_page: Opener, rest: Client, worker: ActingWorker, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from app.contracts.tasks import InputDataset
 from app.errors import DatasetMismatch
 from workers.compute.datasets.fitting import Target, fit_inputs
@@ -23,7 +25,7 @@ def load_dataset(dataset: InputDataset, scratch: Path, target: Target, task: Tas
     split = split_name(dataset, table)
     stratify = labels.values if labels is not None and task == "classification" else None
     rows = split_rows(table.columns[split] if split else None, stratify, dataset.splits, table.rows)
-    samples = Samples(inputs, None if labels is None else labels.values)
+    samples = Samples(inputs, None if labels is None else labels.values, np.arange(table.rows))
     return Dataset(
         train=samples.take(rows["train"]),
         validation=samples.take(rows["validation"]),

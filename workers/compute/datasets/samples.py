@@ -13,10 +13,14 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of one split: `inputs` by the model's input name, first axis = rows; `labels` (rows, ...) or None."""
+    """Rows of one split: `inputs` by the model's input name, first axis = rows; `labels` (rows, ...) or None.
+
+    `places` are the rows' numbers in the data set's file, from 0; None for rows that come from no file.
+    """
 
     inputs: Mapping[str, Array]
     labels: Array | None = None
+    places: NDArray[np.integer] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -25,7 +29,8 @@ class Samples:
     def take(self, rows: NDArray[np.integer] | slice) -> "Samples":
         """Return the given rows, in that order."""
         labels = None if self.labels is None else self.labels[rows]
-        return Samples({name: array[rows] for name, array in self.inputs.items()}, labels)
+        places = None if self.places is None else self.places[rows]
+        return Samples({name: array[rows] for name, array in self.inputs.items()}, labels, places)
 
     def batches(self, size: int) -> Iterator["Samples"]:
         """Yield consecutive batches of at most `size` rows."""

@@ -27,12 +27,19 @@ def targets(model: Model, selection: Selection) -> dict[str, Reader]:
     found = matrices(model)
     tables = {name for name in found if is_table(model, name)}
     if selection.keep_first_last:
-        place = {id(node): position for position, node in enumerate(model.graph.all_nodes())}
-        order = sorted(found.keys() - tables, key=lambda name: (place[id(found[name].node)], name))
-        found = {name: reader for name, reader in found.items() if name not in {*order[:1], *order[-1:]}}
+        ends = first_and_last(model)
+        found = {name: reader for name, reader in found.items() if name not in ends}
     if not selection.embeddings:
         found = {name: reader for name, reader in found.items() if name not in tables}
     return {name: reader for name, reader in found.items() if model.read(name).size >= selection.min_size}
+
+
+def first_and_last(model: Model) -> frozenset[str]:
+    """Return the first and the last matrix or kernel; tables do not count."""
+    place = {id(node): position for position, node in enumerate(model.graph.all_nodes())}
+    found = {name: reader for name, reader in matrices(model).items() if not is_table(model, name)}
+    order = sorted(found, key=lambda name: (place[id(found[name].node)], name))
+    return frozenset({*order[:1], *order[-1:]})
 
 
 def is_table(model: Model, name: str) -> bool:
