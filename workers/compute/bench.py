@@ -15,6 +15,7 @@ from workers.compute.datasets.samples import Dataset
 from workers.compute.evaluation import predict
 from workers.compute.feeds import free_sizes
 from workers.compute.graph.model import Model, load
+from workers.compute.importers.folding import fold
 from workers.compute.measuring import Original, open_original, sized
 from workers.compute.scoring import Judge
 from workers.compute.stages import Route
@@ -47,7 +48,8 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
     path = _opened(order.model, scratch, "original")
     original = open_original(path, order.threads)
     dataset = _dataset(order, scratch, original)
-    source = load(path)
+    # Without steps the weights keep the operators that a runtime may calculate with as they are.
+    source = fold(load(path), dequantize=bool(order.recipe.steps))
     sizes = free_sizes(original.signature.inputs, dataset.train if dataset else None)
     route.tell(0.5, None)
     judge = _judge(order, original, dataset)
@@ -61,7 +63,7 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
         route=route,
         original=original,
         source=source,
-        teachers={name: load(_opened(teacher, scratch, name)) for name, teacher in order.teachers.items()},
+        teachers={name: fold(load(_opened(teacher, scratch, name))) for name, teacher in order.teachers.items()},
         dataset=dataset,
         judge=judge,
         baseline=baseline,

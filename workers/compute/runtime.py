@@ -45,8 +45,8 @@ class SessionOptions:
     optimised: Path | None = None
 
 
-def open_session(path: Path, options: SessionOptions) -> ort.InferenceSession:
-    """Load an ONNX file.
+def open_session(file: Path | bytes, options: SessionOptions) -> ort.InferenceSession:
+    """Load an ONNX file, by its path or its content.
 
     Raises RuntimeRefused when ONNX Runtime cannot, LimitReached when memory runs out.
     """
@@ -66,7 +66,7 @@ def open_session(path: Path, options: SessionOptions) -> ort.InferenceSession:
         settings.add_session_config_entry(_WEIGHTS_APART, f"{options.optimised.name}.data")
     providers = ["CUDAExecutionProvider"] if options.provider == "cuda" else []
     with translated("load"):
-        return ort.InferenceSession(path, settings, providers=[*providers, "CPUExecutionProvider"])
+        return ort.InferenceSession(file, settings, providers=[*providers, "CPUExecutionProvider"])
 
 
 @contextmanager

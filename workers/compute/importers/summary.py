@@ -11,6 +11,7 @@ from workers.compute.feeds import free_sizes
 from workers.compute.files import sha256_of
 from workers.compute.graph.axes import plain
 from workers.compute.graph.costs import cost, symbolic_macs
+from workers.compute.importers.folding import fold
 from workers.compute.importers.onnx_file import read
 from workers.compute.importers.operators import opset_of
 from workers.compute.wording import shown
@@ -25,7 +26,7 @@ def summarize(
     """
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [spec_of(value) for value in proto.graph.input if value.name not in weights]
-    model = read(path)
+    model = fold(read(path))
     found, formula = cost(model, free_sizes(inputs, None)), symbolic_macs(model)
     return ModelSummary(
         inputs=inputs,
