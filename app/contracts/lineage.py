@@ -7,10 +7,10 @@ from app.contracts.job import JobState
 
 
 class Descendant(Contract):
-    """One job that used the model, as what it compressed or as a teacher."""
+    """One job that used the model, as what it compressed, as a teacher or as a student."""
 
     job: JobId
-    role: Literal["compressed", "teacher"]
+    role: Literal["compressed", "teacher", "student"]
     state: JobState
     dataset: DatasetId | None
     techniques: list[str]

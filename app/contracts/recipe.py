@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from app.contracts.base import Contract
+from app.contracts.base import Contract, ModelId
 from app.contracts.steps import Step
 
 
@@ -61,3 +61,32 @@ class Recipe(Contract):
                     msg = f"{step.technique} cannot come after {earlier.technique}: {why}"
                     raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _nothing_thrown_away(self) -> "Recipe":
+        for step in self.steps[1:]:
+            if step.replacement is not None:
+                msg = (
+                    f"{step.technique} with a {step.replacement} throws away what earlier steps made; make it the "
+                    f"first step, or leave {step.replacement} out"
+                )
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _assistants_are_trained(self) -> "Recipe":
+        trained = False
+        for step, later in zip(self.steps, [*self.steps[1:], None], strict=True):
+            if step.needs_trained and not trained:
+                msg = (
+                    f"no step before {step.technique} trains, so there is no assistant to learn from; give an earlier "
+                    "step epochs, or leave assistant out"
+                )
+                raise ValueError(msg)
+            trained = trained or step.trains_before(later)
+        return self
+
+    @property
+    def models(self) -> list[ModelId]:
+        """The uploaded models that steps name, each once, sorted."""
+        return sorted({model for step in self.steps for model in step.models.values()})

@@ -89,7 +89,7 @@ class CompressOrder(Contract):
     kind: Literal["compress"] = "compress"
     model: InputModel
     dataset: InputDataset | None
-    teachers: dict[ModelId, InputModel] = {}
+    models: dict[ModelId, InputModel] = {}
     task: TaskName
     recipe: Recipe
     guard: Guard | None

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.contracts.lineage import Descendant, Lineage
 from app.services.caller import Caller, timestamp
+from app.services.recorded import named_models
 from app.stores import records
 from app.stores.tables import jobs, models
 
@@ -12,7 +13,7 @@ _MOST = 1_000  # jobs looked at, newest first
 
 
 def read(caller: Caller, model_id: str) -> Lineage:
-    """Return the jobs that compressed the model or learned from it; raises NotFound."""
+    """Return the jobs that compressed the model, learned from it or trained it; raises NotFound."""
     with caller.resources.database.reading() as tx:
         records.get(tx, models, caller.tenant, model_id)
         rows = records.page(tx, jobs, caller.tenant, records.Cursor(_MOST))
@@ -21,16 +22,16 @@ def read(caller: Caller, model_id: str) -> Lineage:
 
 def _descendants(model_id: str, row: records.Record) -> Iterator[Descendant]:
     document: Mapping[str, Any] = row["document"]
-    steps = document["recipe"]["steps"]
-    is_teacher = any(step.get("teacher") == model_id for step in steps)
-    if document["model"] != model_id and not is_teacher:
+    roles = ["compressed"] if document["model"] == model_id else []
+    roles += [option for option, named in named_models(document["recipe"]) if named == model_id]
+    if not roles:
         return
     yield Descendant(
         job=row["id"],
-        role="compressed" if document["model"] == model_id else "teacher",
+        role=roles[0],
         state=row["state"],
         dataset=document["dataset"],
-        techniques=[step["technique"] for step in steps],
+        techniques=[step["technique"] for step in document["recipe"]["steps"]],
         artifact=row["artifact_id"],
         created_at=timestamp(row["created_at"]),
     )

@@ -10,6 +10,7 @@ from app.errors import Conflict, PayloadTooLarge
 from app.services import formats, uploads
 from app.services.caller import Caller, timestamp
 from app.services.quotas import refuse_over_quota
+from app.services.recorded import named_models
 from app.stores import records, work
 from app.stores.tables import benchmarks, jobs, models
 
@@ -88,5 +89,4 @@ def check_state(state: str) -> CheckState:
 def _models_of(row: records.Record) -> Iterator[str | None]:
     document = row["document"]
     yield document.get("model") or document.get("against")
-    for step in document.get("recipe", {}).get("steps", []):
-        yield step.get("teacher")
+    yield from (model for _, model in named_models(document.get("recipe", {})))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from app.contracts.dataset import Dataset
+from app.contracts.interface import difference
 from app.contracts.job import JobCreate
 from app.contracts.model import CheckState, Model
 from app.errors import BadInput, Conflict
@@ -43,9 +44,22 @@ def _reference_faults(tx: records.Transaction, caller: Caller, request: JobCreat
         row = records.find(tx, datasets, caller.tenant, request.dataset)
         yield from _faults_of("/dataset", "data set", dataset_of(row) if row else None)
     for index, step in enumerate(request.recipe.steps):
-        teacher = getattr(step, "teacher", None)
-        if teacher is not None:
-            yield from model_faults(tx, caller, f"/recipe/steps/{index}/teacher", teacher)
+        for option, named in step.models.items():
+            yield from model_faults(tx, caller, f"/recipe/steps/{index}/{option}", named)
+        if step.replacement is not None:
+            for why in _misfits(tx, caller, request.model, step.models[step.replacement]):
+                yield f"/recipe/steps/{index}/{step.replacement}", why
+
+
+def _misfits(tx: records.Transaction, caller: Caller, model_id: str, stand_in_id: str) -> Iterator[str]:
+    """Yield what keeps a model from taking another's place, as far as their checks have told."""
+    rows = [records.find(tx, models, caller.tenant, name) for name in (model_id, stand_in_id)]
+    tokenizers = {row["tokenizer_sha256"] for row in rows if row and row["tokenizer_sha256"]}
+    summaries = [found for row in rows if row and (found := model_of(row).summary)]
+    if len(summaries) == len(rows) and (why := difference(*summaries)):
+        yield f"this model cannot take the upload's place: {why}; export it with the same inputs and outputs"
+    if len(tokenizers) > 1:
+        yield "this model was made for another tokenizer than the upload; name one that shares the upload's"
 
 
 def model_faults(tx: records.Transaction, caller: Caller, pointer: str, model_id: str) -> Iterator[Fault]:

@@ -30,7 +30,7 @@ class Bench:
     route: Route
     original: Original
     source: Model
-    teachers: dict[str, Model]
+    models: dict[str, Model]
     dataset: Dataset | None
     judge: Judge | None
     baseline: Measurement
@@ -63,7 +63,7 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
         route=route,
         original=original,
         source=source,
-        teachers={name: fold(load(_opened(teacher, scratch, name))) for name, teacher in order.teachers.items()},
+        models={name: fold(load(_opened(named, scratch, name))) for name, named in order.models.items()},
         dataset=dataset,
         judge=judge,
         baseline=baseline,

@@ -14,7 +14,7 @@ from workers.compute.bench import Bench, set_up
 from workers.compute.channel import Channel
 from workers.compute.failure import FailedWithReport
 from workers.compute.finishing import Finished, finish
-from workers.compute.graph.model import Model, save
+from workers.compute.graph.model import save
 from workers.compute.guarding import refusal
 from workers.compute.stages import Route, Stage
 from workers.compute.stepping import Taken, pack_alone, place, take_step
@@ -35,12 +35,12 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
     dense = place(scratch, "step-none")
     save(bench.source, dense)
     route.enter()
-    taken = _pointed(bench, bench.source, dense, 0) if order.recipe.steps else pack_alone(bench, dense)
+    taken = _pointed(bench, None, dense, 0) if order.recipe.steps else pack_alone(bench, dense)
     reports = [taken.report]
     for index in range(1, len(order.recipe.steps)):
         route.enter()
         _tell(channel, taken)
-        before, taken = taken, _pointed(bench, taken.model, taken.dense, index)
+        before, taken = taken, _pointed(bench, taken, taken.dense, index)
         for file in (before.dense, before.file):
             shutil.rmtree(file.parent)
         reports.append(taken.report)
@@ -64,10 +64,12 @@ def _weight(step: StepSpec) -> float:
     return _TRAINING if step.may_train else _PLAIN
 
 
-def _pointed(bench: Bench, model: Model, dense: Path, index: int) -> Taken:
+def _pointed(bench: Bench, before: Taken | None, dense: Path, index: int) -> Taken:
     """Take a step; an error of the technique is made to point at the step in the request."""
     try:
-        return take_step(bench, model, dense, index)
+        if before is None:
+            return take_step(bench, bench.source, dense, index)
+        return take_step(bench, before.model, dense, index, before.assistant)
     except ModelpressError as error:
         if not error.errors:
             error.errors = ((f"/recipe/steps/{index}", error.detail),)

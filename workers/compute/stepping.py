@@ -21,23 +21,24 @@ _RACE_S = 0.4  # per batch size: enough to see whether a step helped; the report
 
 @dataclass(frozen=True)
 class Taken:
-    """The model after a step, as saved dense and packed."""
+    """The model after a step, as saved dense and packed; `assistant` is what the last training left."""
 
     model: Model
     dense: Path
     packed: Packed
     file: Path
     report: StepReport
+    assistant: Model | None = None
 
 
-def take_step(bench: Bench, before: Model, previous: Path, index: int) -> Taken:
-    """Apply step `index` to `before`, whose dense file is `previous`.
+def take_step(bench: Bench, before: Model, previous: Path, index: int, assistant: Model | None = None) -> Taken:
+    """Apply step `index` to `before`, whose dense file is `previous`; `assistant` is what the last training left.
 
     Raises what the technique raises, and ServiceFault when it breaks a promise.
     """
     started = time.monotonic()
     spec = bench.order.recipe.steps[index]
-    outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, index))
+    outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, index, assistant))
     dense = place(bench.scratch, f"step-{index}")
     save(outcome.model, dense)
     constraints = promises.check(before, outcome.model, dense)
@@ -54,7 +55,9 @@ def take_step(bench: Bench, before: Model, previous: Path, index: int) -> Taken:
         measurement=_measure(bench, outcome.model, file),
         constraints=constraints,
     )
-    return Taken(outcome.model, dense, packed, file, done)
+    later = any(step.needs_trained for step in bench.order.recipe.steps[index + 1 :])
+    latest = outcome.model if outcome.curve else assistant
+    return Taken(outcome.model, dense, packed, file, done, latest if later else None)
 
 
 def pack_alone(bench: Bench, dense: Path) -> Taken:
@@ -94,7 +97,7 @@ def place(scratch: Path, name: str) -> Path:
     return folder / "model.onnx"
 
 
-def _context(bench: Bench, index: int) -> Context:
+def _context(bench: Bench, index: int, assistant: Model | None) -> Context:
     steps = bench.order.recipe.steps
     folder = bench.scratch / "work"
     folder.mkdir(exist_ok=True)
@@ -103,7 +106,9 @@ def _context(bench: Bench, index: int) -> Context:
         dataset=bench.dataset,
         scratch=folder,
         progress=lambda share, point: bench.route.tell(_APPLYING * share, point),
-        teachers=bench.teachers,
+        models=bench.models,
+        assistant=assistant,
+        replaced=any(step.replacement is not None for step in steps[:index]),
         device=bench.device,
         threads=bench.order.threads,
         seed=bench.order.seed,

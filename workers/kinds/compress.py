@@ -7,7 +7,6 @@ from pathlib import Path
 from app.contracts.artifact import Artifact, Variant, VariantName
 from app.contracts.base import new_id
 from app.contracts.job import JobCreate
-from app.contracts.recipe import Recipe
 from app.contracts.report import Report
 from app.contracts.tasks import CompressOrder, Done, InputModel
 from app.resources import Resources
@@ -25,14 +24,14 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
         job = inputs.job_request(tx, held.tenant, held.id)
         model = inputs.checked_model(tx, held.tenant, job.model)
         dataset = inputs.dataset_file(tx, held.tenant, job.dataset) if job.dataset else None
-        teachers = {name: inputs.checked_model(tx, held.tenant, name) for name in _teachers(job.recipe)}
+        named = {name: inputs.checked_model(tx, held.tenant, name) for name in job.recipe.models}
     placed: dict[str, InputModel] = {
-        name: place_model(resources, teacher, folder, name) for name, teacher in teachers.items()
+        name: place_model(resources, checked, folder, name) for name, checked in named.items()
     }
     return CompressOrder(
         model=place_model(resources, model, folder, "model"),
         dataset=place_dataset(resources, dataset, folder) if dataset else None,
-        teachers=placed,
+        models=placed,
         task=job.task,
         recipe=job.recipe,
         guard=job.guard,
@@ -81,12 +80,6 @@ def _artifact(job_id: str, job: JobCreate, report: Report, variants: dict[Varian
         verdict=report.verdict,
         created_at=datetime.now(UTC),
     )
-
-
-def _teachers(recipe: Recipe) -> list[str]:
-    """Return the models that steps name as teachers, each once."""
-    named = (getattr(step, "teacher", None) for step in recipe.steps)
-    return sorted({name for name in named if name is not None})
 
 
 KIND = Kind(_prepare, _publish)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from app.contracts.base import Contract
+from app.contracts.base import Contract, ModelId
 
 
 class StepSpec(Contract):
@@ -25,9 +25,31 @@ class StepSpec(Contract):
     lowers: ClassVar[bool] = False
     # Earlier techniques whose work this one would undo: why, and what would work instead.
     cannot_follow: ClassVar[Mapping[str, str]] = {}
+    # The options that each name an uploaded model; their names are the roles of these models.
+    names_models: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:
         technique: str  # declared by each subclass as its own literal
+
+    @property
+    def models(self) -> dict[str, ModelId]:
+        """The uploaded models that the step names, by option."""
+        named = {option: getattr(self, option) for option in self.names_models}
+        return {option: model for option, model in named.items() if model is not None}
+
+    @property
+    def replacement(self) -> str | None:
+        """The option whose model takes the place of what earlier steps made, if one does."""
+        return None
+
+    @property
+    def needs_trained(self) -> bool:
+        """Whether the step learns from the model as the last step that trained left it."""
+        return False
+
+    def trains_before(self, later: "StepSpec | None") -> bool:  # noqa: ARG002 - those that retrain look at it
+        """Whether the step trains, given data, when `later` is the next one."""
+        return self.trains
 
     @property
     def data_needed(self) -> bool:
@@ -52,6 +74,12 @@ class RetrainedSpec(StepSpec):
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of the retraining")
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
+
+    def trains_before(self, later: StepSpec | None) -> bool:
+        """Whether there is retraining: as asked, else unless the next step trains."""
+        if self.epochs is not None:
+            return self.trains or self.epochs > 0
+        return self.trains or later is None or not later.trains
 
     @property
     def data_needed(self) -> bool:

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from app.contracts.steps.base import RetrainedSpec
+from app.contracts.steps.base import RetrainedSpec, StepSpec
 
 
 class PruneWeights(RetrainedSpec):
@@ -35,6 +35,10 @@ class PruneWeights(RetrainedSpec):
     pattern: Literal["2:4", "1:4", "4:8"] | None = Field(
         None, description="N:M pattern along the input dimension; replaces sparsity"
     )
+
+    def trains_before(self, later: StepSpec | None) -> bool:
+        """Whether there is retraining, which a choice by training does not leave to the next step."""
+        return self.chooses_by_training or super().trains_before(later)
 
     @property
     def data_needed(self) -> bool:

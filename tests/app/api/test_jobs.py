@@ -7,7 +7,7 @@ from app.contracts.job import JobState
 from app.errors import ModelMalformed
 from app.resources import Resources
 from app.stores import records
-from app.stores.tables import idempotency_keys
+from app.stores.tables import idempotency_keys, models
 from tests.app.acting_worker import ActingWorker
 from tests.app.seeds import ONNX, RAW, UNKNOWN, job_body, ready_dataset, ready_model, submitted_job
 
@@ -142,6 +142,69 @@ async def test_teacher_must_be_a_model_of_the_tenant(client: httpx.AsyncClient, 
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/recipe/steps/0/teacher"
+
+
+def with_student(student: str) -> dict[str, object]:
+    return {"steps": [{"technique": "distill", "student": student}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inputs": [{"name": "z", "dtype": "float32", "shape": ["batch", 4]}]}, "its inputs are z"),
+        ({"outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 3]}]}, "its output y is float32[batch, 3]"),
+    ],
+)
+async def test_student_that_takes_or_gives_something_else_is_pointed_at(
+    client: httpx.AsyncClient, worker: ActingWorker, changes: dict[str, object], said: str
+) -> None:
+    model, dataset = await ready_model(client, worker), await ready_dataset(client, worker)
+    student = (await client.post("/v1/models", content=ONNX, headers=RAW)).json()["id"]
+    worker.accept_model(student, **changes)
+
+    answer = await client.post("/v1/jobs", json=job_body(model, dataset=dataset, recipe=with_student(student)))
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/recipe/steps/0/student"
+    assert said in answer.json()["errors"][0]["detail"]
+
+
+async def test_student_of_another_tokenizer_is_pointed_at(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    model, dataset = await ready_model(client, worker), await ready_dataset(client, worker)
+    student, other = await ready_model(client, worker), await ready_model(client, worker)
+    with worker.resources.database.transaction() as tx:
+        for name, digest in ((model, "a"), (student, "a"), (other, "b")):
+            records.change(tx, models, name, {"tokenizer_sha256": digest * 64})
+
+    same, differing = [
+        await client.post("/v1/jobs", json=job_body(model, dataset=dataset, recipe=with_student(name)))
+        for name in (student, other)
+    ]
+
+    assert (same.status_code, differing.status_code) == (202, 422)
+    assert "another tokenizer" in differing.json()["errors"][0]["detail"]
+
+
+async def test_student_that_is_still_checked_is_a_conflict(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    model, dataset = await ready_model(client, worker), await ready_dataset(client, worker)
+    student = (await client.post("/v1/models", content=ONNX, headers=RAW)).json()["id"]
+
+    answer = await client.post("/v1/jobs", json=job_body(model, dataset=dataset, recipe=with_student(student)))
+
+    assert answer.status_code == 409
+
+
+async def test_student_of_an_unfinished_job_stays_and_has_a_lineage(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    model, student = await ready_model(client, worker), await ready_model(client, worker)
+    dataset = await ready_dataset(client, worker)
+    job = await submitted_job(client, model, dataset=dataset, recipe=with_student(student))
+
+    (found,) = (await client.get(f"/v1/models/{student}/lineage")).json()["descendants"]
+
+    assert (found["job"], found["role"]) == (job, "student")
+    assert (await client.delete(f"/v1/models/{student}")).status_code == 409
 
 
 async def test_model_that_is_still_checked_is_a_conflict(client: httpx.AsyncClient) -> None:

@@ -93,6 +93,27 @@ def mlp(path: Path) -> Path:
     return path
 
 
+def narrow(path: Path) -> Path:
+    """An untrained network on digits with 16 hidden neurons, whose free axis has another name."""
+    generator = np.random.default_rng(1)
+    sizes = {"a": (64, 16), "b": (16,), "c": (16, 10), "d": (10,)}
+    tensors = [
+        numpy_helper.from_array(generator.normal(0, 0.2, size).astype(np.float32), n) for n, size in sizes.items()
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["image", "a", "b"], ["inner"]),
+        helper.make_node("Relu", ["inner"], ["active"]),
+        helper.make_node("Gemm", ["active", "c", "d"], ["logits"]),
+    ]
+    ports = [
+        helper.make_tensor_value_info(*port)
+        for port in [("image", TensorProto.FLOAT, ["N", 64]), ("logits", TensorProto.FLOAT, ["N", 10])]
+    ]
+    graph = helper.make_graph(nodes, "narrow", ports[:1], ports[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
 def digits_npz(path: Path, *, labelled: bool = True) -> Path:
     images, labels = digits()
     arrays = {"x": images, "y": labels} if labelled else {"x": images}

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from app.contracts.tasks import Done, Failed
-from tests.workers.compute.orders import ZERO, compress, digits, digits_npz, mlp, tell
+from tests.workers.compute.orders import ZERO, compress, digits, digits_npz, mlp, narrow, tell
 from tests.workers.importers import folders
 
 CHECK = {"kind": "check_model", "path": "upload", "format": "onnx", "threads": 1}
@@ -238,3 +238,32 @@ def test_request_is_pointed_at_when_the_recipe_cannot_run(
     assert isinstance(told.last, Failed)
     assert told.last.problem.name == name
     assert told.last.problem.errors[0].pointer == pointer
+
+
+def test_student_goes_on_in_the_place_of_the_upload_and_becomes_the_assistant(tmp_path: Path) -> None:
+    mlp(tmp_path / "model.onnx")
+    narrow(tmp_path / "student.onnx")
+    digits_npz(tmp_path / "digits.npz")
+    student = "mdl_00000000000000000000000000"
+    steps = (
+        {"technique": "distill", "student": student, "epochs": 2, "learning_rate": 0.02},
+        {"technique": "prune_weights", "sparsity": 0.3, "epochs": 0},
+        {"technique": "distill", "assistant": True, "alpha": 0, "epochs": 0.1},
+    )
+
+    told = tell(tmp_path, compress(*steps, models={student: {"path": "student.onnx", "sha256": ZERO}}))
+
+    assert isinstance(told.last, Done), told
+    report = told.last.report
+    assert report is not None
+    assert report.after.parameters < report.before.parameters / 3
+    assert report.after.quality is not None
+    assert report.after.quality.scores["accuracy"].value > 0.6
+    graph = onnx.load(tmp_path / "out" / "packed.onnx").graph
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    # The last loss is small because the assistant's answers are near; the upload's are not.
+    (first,) = [point.validation_loss for point in report.steps[2].curve if point.step == 0]
+    (upload,) = [point.validation_loss for point in report.steps[0].curve if point.step == 0]
+    assert first is not None
+    assert upload is not None
+    assert first < 0.5 * upload

@@ -9,7 +9,7 @@ import pytest
 from app.contracts.steps.distill import Distill
 from app.errors import TechniqueNotApplicable
 from tests.workers.graph import networks
-from tests.workers.graph.networks import bert, cnn, dataset_for, rows_for
+from tests.workers.graph.networks import answers, bert, cnn, dataset_for, rows_for
 from tests.workers.techniques.steps import take
 from tests.workers.techniques.test_training import TEACHER, unlabelled
 from workers.compute.autograd.prediction import predict
@@ -81,7 +81,7 @@ def test_narrow_student_learns_from_a_wide_teacher_and_keeps_its_shape(
     student = bert(2)
     spec = QUICK.model_copy(update={"teacher": TEACHER, "hidden": 1.0, "attention": 1.0})
 
-    outcome = take(spec, student, tmp_path, teachers={TEACHER: teacher}, dataset=unlabelled(teacher))
+    outcome = take(spec, student, tmp_path, models={TEACHER: teacher}, dataset=unlabelled(teacher))
 
     losses = [point.loss for point in outcome.curve if point.loss is not None]
     assert losses[-1] < 0.9 * losses[0]
@@ -136,3 +136,70 @@ def test_blocks_of_an_image_model_are_matched(tmp_path: Path) -> None:
     )
 
     assert any(note.endswith(": 0 to 0, 1 to 1, 2 to 4") for note in outcome.notes)
+
+
+STUDENT = "mdl_11111111111111111111111111"
+
+
+def test_student_takes_the_place_of_the_upload(tmp_path: Path) -> None:
+    teacher, student = bert(6), bert(2)
+    student.write("head.w", np.zeros_like(student.read("head.w")))
+    spec = QUICK.model_copy(update={"student": STUDENT})
+
+    outcome = take(spec, teacher, tmp_path, models={STUDENT: student}, dataset=unlabelled(teacher))
+
+    assert outcome.model.weights().keys() == student.weights().keys()
+    assert outcome.model.read("head.w").any()
+    assert not student.read("head.w").any()
+    assert outcome.notes[0].startswith("the student took the upload's place: parameters from")
+
+
+def test_layers_of_a_student_are_spread_though_their_names_are_the_teachers(tmp_path: Path) -> None:
+    teacher = bert(6)
+    spec = QUICK.model_copy(update={"student": STUDENT, "hidden": 1.0, "epochs": 0.5})
+
+    student = take(spec, teacher, tmp_path, models={STUDENT: bert(2)}, dataset=unlabelled(teacher))
+    spec = QUICK.model_copy(update={"hidden": 1.0, "epochs": 0.5})
+    later = take(spec, student.model, tmp_path, original=teacher, replaced=True, dataset=unlabelled(teacher))
+
+    assert any(note.endswith(": 0 to 0, 1 to 3, 2 to 6") for note in student.notes)
+    assert any(note.endswith(": 0 to 0, 1 to 3, 2 to 6") for note in later.notes)
+
+
+def test_refusal_names_what_sets_a_student_apart(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="its inputs are image, those of the model input_ids"):
+        take(Distill(student=STUDENT), bert(2), tmp_path, models={STUDENT: cnn()})
+
+
+def test_refusal_when_the_student_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="leave student out"):
+        take(Distill(student=STUDENT), bert(2), tmp_path)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_assistant_teaches_instead_of_the_upload(tmp_path: Path, *, replaced: bool) -> None:
+    upload = bert(6)
+    assistant = remove(upload, spans(upload)[1:3])  # keeps layers 0, 3, 4 and 5
+    assistant.write("head.w", -assistant.read("head.w"))
+    student = remove(assistant, spans(assistant)[1:-1])
+    spec = QUICK.model_copy(update={"assistant": True, "hidden": 1.0})
+
+    outcome = take(
+        spec,
+        student,
+        tmp_path,
+        original=upload,
+        assistant=assistant,
+        replaced=replaced,
+        dataset=unlabelled(upload),
+    )
+
+    rows = rows_for(upload, 64, seed=9)
+    apart_from = [np.abs(answers(outcome.model, rows) - answers(other, rows)).mean() for other in (assistant, upload)]
+    assert apart_from[0] < 0.5 * apart_from[1]
+    assert any(note.endswith(": 0 to 0, 1 to 1, 2 to 4") for note in outcome.notes)
+
+
+def test_refusal_when_there_is_no_assistant(tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match="leave assistant out"):
+        take(Distill(assistant=True), bert(2), tmp_path)

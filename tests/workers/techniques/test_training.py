@@ -58,7 +58,7 @@ def test_named_teacher_is_used_when_given(tmp_path: Path) -> None:
     student, teacher = damaged(), cnn()
     spec = Distill(teacher=TEACHER, alpha=0, epochs=6, learning_rate=0.01, batch_size=16)
 
-    outcome = take(spec, student, tmp_path, teachers={TEACHER: teacher})
+    outcome = take(spec, student, tmp_path, models={TEACHER: teacher})
 
     assert distance(outcome.model, teacher) < 0.5 * distance(student, teacher)
 

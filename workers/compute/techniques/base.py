@@ -24,15 +24,18 @@ Progress = Callable[[float, CurvePoint | None], None]
 class Context:
     """The surroundings of one step.
 
-    `original` is the upload, untouched; `teachers` are further models by id. `next_trains` tells a technique that it
-    need not retrain by itself. `scratch` is a folder that it may write to.
+    `original` is the upload, untouched; `models` are those that the recipe names, by id. `assistant` is the model as
+    the last step that trained left it, `replaced` whether another took the upload's place before. `next_trains` tells
+    a technique that it need not retrain by itself. `scratch` is a folder that it may write to.
     """
 
     original: Model
     dataset: Dataset | None
     scratch: Path
     progress: Progress
-    teachers: Mapping[str, Model] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    assistant: Model | None = None
+    replaced: bool = False
     device: str = "cpu"
     threads: int = 2
     seed: int = 0

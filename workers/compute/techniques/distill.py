@@ -1,26 +1,33 @@
-"""Train the current graph to answer as a teacher does (Hinton et al., 2015), inside as well where asked.
+"""Train the current graph, or an uploaded student, to answer as a teacher does (Hinton et al., 2015), also inside.
 
-Hidden states: Sun et al., 2019 (patient distillation); with attention: Jiao et al., 2020 (TinyBERT).
+The teacher may be an assistant: what an earlier step trained (Mirzadeh et al., 2019). Hidden states: Sun et al., 2019
+(patient distillation); with attention: Jiao et al., 2020 (TinyBERT).
 """
 
 from collections.abc import Iterator, Sequence
 
+from app.contracts.interface import difference
 from app.contracts.steps.distill import Distill
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.guiding import Guidance
 from workers.compute.autograd.training import Fit, fit
+from workers.compute.graph.interfaces import interface_of, stood_in
 from workers.compute.graph.model import Model
 from workers.compute.graph.pairing import Pair, pairs_of
-from workers.compute.techniques.base import Context, Outcome, dataset_of
+from workers.compute.techniques.base import Context, Outcome, dataset_of, shrunk
 
 
 def apply(model: Model, spec: Distill, context: Context) -> Outcome:
-    """Return a copy trained on the teacher's answers and, with alpha above 0, on labels."""
+    """Return a copy, or the student, trained on the teacher's answers and, with alpha above 0, on labels.
+
+    Raises TechniqueNotApplicable for a teacher or student that is not there, a student that takes or gives something
+    else than `model`, and layers that cannot be matched.
+    """
     dataset = dataset_of(context, "distill")
     teacher = _teacher(spec, context)
     alpha = spec.alpha if dataset.labelled else 0.0
-    student = model.clone()
-    guidance = _guidance(student, teacher, spec)
+    student = _student(model, spec, context)
+    guidance = _guidance(student, teacher, spec, related=_related(spec, context))
     settings = Fit(
         epochs=spec.epochs,
         learning_rate=spec.learning_rate,
@@ -36,16 +43,24 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
     )
     curve = fit(student, dataset, settings, teacher=teacher, progress=context.progress)
     notes = () if guidance is None else tuple(_notes(guidance))
+    if spec.student is not None:
+        notes = (f"the student took the upload's place: {shrunk(model, student)}", *notes)
     if alpha < spec.alpha:
         notes = ("the data has no labels: the student learned from the teacher alone", *notes)
     return Outcome(student, notes, curve)
 
 
-def _guidance(student: Model, teacher: Model, spec: Distill) -> Guidance | None:
+def _related(spec: Distill, context: Context) -> bool:
+    """Whether the student was made of the teacher, so that values of one name belong together."""
+    own = spec.assistant or not context.replaced
+    return own and spec.teacher is None and spec.student is None
+
+
+def _guidance(student: Model, teacher: Model, spec: Distill, *, related: bool) -> Guidance | None:
     """Return what is matched inside, if anything is to be. Raises TechniqueNotApplicable where nothing can be."""
     if spec.hidden == 0 and spec.attention == 0:
         return None
-    pairs = pairs_of(student, teacher, related=spec.teacher is None)
+    pairs = pairs_of(student, teacher, related=related)
     if spec.hidden > 0 and not pairs.hidden:
         raise TechniqueNotApplicable(_absent("hidden", "layers: regions that repeat or that a residual addition skips"))
     if spec.attention > 0 and not pairs.attention:
@@ -69,9 +84,26 @@ def _listed(pairs: Sequence[Pair], first: int) -> str:
 
 
 def _teacher(spec: Distill, context: Context) -> Model:
-    if spec.teacher is None:
-        return context.original
-    if spec.teacher not in context.teachers:
-        msg = f"the teacher {spec.teacher} was not given to this job; name a model that exists, or leave teacher out"
+    if spec.assistant and context.assistant is None:
+        msg = "no step before has trained, so there is no assistant to learn from; leave assistant out"
         raise TechniqueNotApplicable(msg)
-    return context.teachers[spec.teacher]
+    if spec.assistant and context.assistant is not None:
+        return context.assistant
+    return context.original if spec.teacher is None else _named(spec.teacher, context, "teacher")
+
+
+def _student(model: Model, spec: Distill, context: Context) -> Model:
+    if spec.student is None:
+        return model.clone()
+    student = _named(spec.student, context, "student")
+    if (why := difference(interface_of(model), interface_of(student))) is not None:
+        msg = f"the student cannot take the upload's place: {why}; export it with the same inputs and outputs"
+        raise TechniqueNotApplicable(msg)
+    return stood_in(student, model)
+
+
+def _named(model_id: str, context: Context, role: str) -> Model:
+    if model_id not in context.models:
+        msg = f"the {role} {model_id} was not given to this job; name a model that exists, or leave {role} out"
+        raise TechniqueNotApplicable(msg)
+    return context.models[model_id]
