@@ -48,6 +48,22 @@ def grids(draw: st.DrawFn) -> Array:
 
 
 @st.composite
+def products(draw: st.DrawFn) -> Array:
+    """Tensors of few sub-vectors in each block of rows, along any axis, some values of them zero."""
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = draw(st.sampled_from([(16, 8), (33, 16), (40, 3, 8), (70, 12), (20, 2, 2, 2), (257, 8)]))
+    width, kinds = draw(st.sampled_from([1, 2, 4, 8])), draw(st.sampled_from([1, 2, 5, 100, 256]))
+    rows = np.empty((shape[0], int(np.prod(shape[1:]))), dtype)
+    width = width if rows.shape[1] % width == 0 else 1
+    for start in range(0, shape[0], draw(st.sampled_from([16, 32, 1000]))):
+        part = rows[start:]
+        parts = random.integers(-100, 100, (kinds, width)) * (random.random((kinds, width)) < 0.7)
+        part[:] = parts[random.integers(0, kinds, part.size // width)].reshape(part.shape)
+    return np.moveaxis(rows.reshape(shape), 0, draw(st.integers(0, len(shape) - 1)))
+
+
+@st.composite
 def numberings(draw: st.DrawFn) -> Array:
     """Integers that number some places from 0 on, the others one value, often one of the numbers."""
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -68,7 +84,7 @@ def decode(encoded: Encoded, opset: int) -> Array:
 
 @pytest.mark.parametrize("opset", [9, 11, 13, 21])
 @pytest.mark.parametrize("name", sorted(set(ENCODINGS) - {"dense"}))
-@given(values=tensors() | grids() | numberings())
+@given(values=tensors() | grids() | numberings() | products())
 @example(values=np.asarray([[0, 0], [0, np.finfo(np.float32).max]], np.float32))
 @settings(max_examples=80, deadline=None)
 def test_bits_come_back_when_decoded(name: str, opset: int, values: Array) -> None:
@@ -261,3 +277,28 @@ def test_distinct_rows_are_shared_values_when_those_are_few() -> None:
     values = random.choice([-0.5, 0, 0.5], (100, 64)).astype(np.float32)[random.integers(0, 100, 3000)]
 
     assert bits("repeated_rows", values) < 0.2
+
+
+def of_blocks(width: int, block: int) -> Array:
+    """Return 384 rows of 768 whose blocks have 16 sub-vectors each."""
+    random = np.random.default_rng(0)
+    parts = random.normal(size=(-(-384 // block), 16, width)).astype(np.float32)
+    places = random.integers(0, 16, (len(parts), block * 768 // width))
+    return np.concatenate([part[place] for part, place in zip(parts, places, strict=True)]).reshape(-1, 768)[:384]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("width", "block", "most"), [(1, 64, 4.1), (4, 64, 1.1), (8, 128, 0.55), (2, 256, 2.1)])
+def test_entries_of_each_block_are_told_apart_when_codebooks_differ(
+    width: int, block: int, most: float, transposed: bool
+) -> None:
+    values = of_blocks(width, block)
+
+    assert bits("block_codebooks", values.T if transposed else values) < most
+
+
+def test_codebooks_of_kernels_are_found_along_any_axis() -> None:
+    kernels = of_blocks(4, 1000).reshape(384, 256, 3)
+
+    for axis in range(3):
+        assert bits("block_codebooks", np.moveaxis(kernels, 0, axis)) < 1.1

@@ -69,6 +69,13 @@ def gridded(kind: str, shape: tuple[int, ...]) -> Float:
     if kind == "block_scales":
         numbers = random.integers(-7, 8, shape).astype(np.float32)
         return numbers * np.repeat(scales[: shape[0] // 32], 32, axis=0)
+    if kind == "block_codebooks":
+        axis = 0 if len(shape) > 2 else 1
+        width = int(np.prod(shape)) // shape[axis]
+        blocks = [random.normal(size=15)[random.integers(0, 15, (16, width))] for _ in range(0, shape[axis], 16)]
+        rows = np.concatenate(blocks).astype(np.float32)
+        turned = rows[: shape[axis]].reshape(shape[axis], *np.delete(shape, axis))
+        return np.ascontiguousarray(np.moveaxis(turned, 0, axis))
     if kind == "repeated_rows":
         return dense(shape)[random.integers(0, shape[0] // 6, shape[0])]
     return dense(shape).astype(np.float16).astype(np.float32)
@@ -80,7 +87,7 @@ GRIDDED = {"MatMul": (96, 63), "Gemm": (96, 63), "Conv": (96, 17, 3, 3), "Gather
 @pytest.mark.parametrize("level", [Level.ORT_ENABLE_BASIC, Level.ORT_ENABLE_ALL])
 @pytest.mark.parametrize("opset", [9, 13, 22])
 @pytest.mark.parametrize("operator", GRIDDED)
-@pytest.mark.parametrize("kind", ["row_scales", "block_scales", "repeated_rows", "halves"])
+@pytest.mark.parametrize("kind", ["row_scales", "block_scales", "repeated_rows", "halves", "block_codebooks"])
 def test_grid_is_found_and_folds_away_when_the_file_is_loaded(
     kind: str, operator: str, opset: int, level: Level, tmp_path: Path
 ) -> None:
