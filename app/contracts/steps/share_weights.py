@@ -11,12 +11,21 @@ class ShareWeights(RetrainedSpec):
     """Let the weights of a tensor share a few values, and train those values."""
 
     title: ClassVar[str] = "Share weights"
-    summary: ClassVar[str] = "Cluster each tensor's weights into a few shared values and train the values."
+    summary: ClassVar[str] = "Cluster weights, or short runs of them, into a few shared ones and train those."
     paper: ClassVar[str] = "https://arxiv.org/abs/1510.00149"
 
     technique: Literal["share_weights"] = "share_weights"
-    clusters: int = Field(32, ge=2, le=256, description="distinct values per tensor")
+    clusters: int = Field(32, ge=2, le=256, description="distinct values, or sub-vectors, in a codebook")
     init: Literal["linear", "density", "kmeans++"] = Field(
-        "linear", description="first centroids: even over the range, by density, or k-means++"
+        "linear", description="first centroids: even over the range, by density, or k-means++, as for all sub-vectors"
+    )
+    scope: Literal["tensor", "block"] = Field(
+        "tensor", description="one codebook for a tensor, or one for each block of its output channels"
+    )
+    block: Literal[16, 32, 64, 128, 256] = Field(64, description="output channels, or rows of a table, in a block")
+    dimension: Literal[1, 2, 4, 8] = Field(
+        1,
+        description="weights along the input that make one entry of a codebook (product quantisation); where it does "
+        "not divide, the next smaller",
     )
     min_size: int = Field(1024, ge=2, description="tensors with fewer weights are left alone")

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 from app.errors import DatasetMismatch, ModelUnsupported, RuntimeRefused
 from tests.workers.autograd import graphs
 from workers.compute.autograd.executor import Executor
+from workers.compute.autograd.parametrization import run_sums
 from workers.compute.graph.constraints import Codebook, Mask
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -144,6 +145,16 @@ def test_set_constraint_keeps_the_parameter_of_a_mask() -> None:
     executor.write_back()
     assert model.constraints["head.weight"].holds(model.read("head.weight"))
     assert not model.read("head.weight")[~kept].any()
+
+
+def test_sums_are_those_of_each_cluster_when_runs_are_sorted() -> None:
+    indices = torch.randint(0, 300, (1000,), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
+    indices[indices == 7] = 8  # an empty cluster among others
+    values = torch.arange(1000, dtype=torch.float32)
+
+    found = run_sums(values, indices, 301)
+
+    torch.testing.assert_close(found, torch.bincount(indices, values, 301).to(torch.float32))
 
 
 def test_gradient_of_a_centroid_is_the_sum_over_its_cluster() -> None:

@@ -7,10 +7,10 @@ from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.share_weights import ShareWeights
 from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
-from tests.workers.graph.networks import answers, bert, cnn, rows_for
+from tests.workers.graph.networks import answers, bert, cnn, dense, rows_for
 from tests.workers.techniques.steps import take
 from workers.compute.encodings.packer import pack
-from workers.compute.graph.constraints import Codebook
+from workers.compute.graph.constraints import Codebook, shrink, with_zeros
 from workers.compute.graph.readers import matrices
 
 
@@ -74,3 +74,90 @@ def test_ternary_rows_stay_and_a_note_says_so_when_shared_later(tmp_path: Path) 
 def test_refusal_names_the_cure_when_every_tensor_is_small(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="min_size"):
         take(ShareWeights(min_size=10**6), cnn(), tmp_path)
+
+
+TRAINED = {"epochs": 2, "learning_rate": 0.01, "min_size": 256}
+
+
+def kinds(matrix: np.ndarray, width: int) -> int:
+    """Return how many different runs of `width` the rows hold."""
+    return len(np.unique(matrix.reshape(-1, width), axis=0))
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 4, 8])
+@pytest.mark.parametrize("scope", ["tensor", "block"])
+def test_runs_along_the_input_are_few_when_they_are_shared(scope: str, dimension: int, tmp_path: Path) -> None:
+    options = {"clusters": 5, "scope": scope, "block": 16, "dimension": dimension, **TRAINED}
+
+    outcome = take(ShareWeights.model_validate(options), bert(layers=1), tmp_path)
+
+    assert outcome.curve
+    for name, outputs_first in (("layer0.mlp.up.w", False), ("words.w", True)):
+        weights = outcome.model.read(name)
+        matrix = weights if outputs_first else weights.T
+        blocks = [matrix] if scope == "tensor" else [matrix[at : at + 16] for at in range(0, len(matrix), 16)]
+        assert all(kinds(block, dimension) <= 5 for block in blocks)
+        assert kinds(matrix, dimension) > 5 or scope == "tensor"
+        assert outcome.model.constraints[name].holds(outcome.model.read_floats(name))
+
+
+@pytest.mark.parametrize("dimension", [1, 4])
+@pytest.mark.parametrize("scope", ["tensor", "block"])
+def test_kernels_share_and_keep_their_zeros_when_they_were_pruned(scope: str, dimension: int, tmp_path: Path) -> None:
+    pruned = take(PruneWeights(sparsity=0.5, epochs=0), cnn(), tmp_path).model
+    options = {"clusters": 8, "scope": scope, "block": 16, "dimension": dimension, **TRAINED}
+
+    outcome = take(ShareWeights.model_validate(options), pruned, tmp_path)
+
+    before, after = pruned.read("block1.b.w"), outcome.model.read("block1.b.w")
+    assert outcome.curve
+    assert not after[before == 0].any()
+    assert (after != 0).sum() > 0.9 * (before != 0).sum()
+    assert np.unique(after).size <= 8 * dimension + (dimension > 1)
+    assert outcome.model.constraints["block1.b.w"].holds(after)
+
+
+def test_runs_are_shorter_when_they_do_not_divide_the_input(tmp_path: Path) -> None:
+    options = {"clusters": 16, "dimension": 8, "epochs": 0, "min_size": 100}
+
+    shared = take(ShareWeights.model_validate(options), cnn(), tmp_path).model  # the stem has 9 inputs
+
+    assert np.unique(shared.read("stem.w")).size <= 16
+    assert kinds(shared.read("block0.a.w").reshape(16, -1), 8) <= 16
+
+
+def test_the_rest_shares_as_before_when_runs_and_blocks_are_cut(tmp_path: Path) -> None:
+    options = {"clusters": 4, "scope": "block", "block": 16, "dimension": 4, "epochs": 0, "min_size": 256}
+    shared = take(ShareWeights.model_validate(options), bert(layers=1), tmp_path).model
+    weights, promise = shared.read_floats("layer0.mlp.up.w"), shared.constraints["layer0.mlp.up.w"]
+    left = [np.delete(np.arange(16), [1, 6]), np.delete(np.arange(48), [3, 20, 21])]
+
+    cut = shrink(promise, left)
+
+    kept = np.asarray(weights[np.ix_(*left)])
+    assert cut.holds(kept)
+    kept[0, 0] += 1
+    assert not cut.holds(kept)
+
+
+def test_codebooks_stay_when_weights_are_pruned_later(tmp_path: Path) -> None:
+    options = {"clusters": 256, "scope": "block", "block": 16, "dimension": 1, "epochs": 0, "min_size": 256}
+    shared = take(ShareWeights.model_validate(options), bert(layers=1), tmp_path).model
+    weights, promise = shared.read_floats("layer0.mlp.up.w"), shared.constraints["layer0.mlp.up.w"]
+    kept = np.abs(weights) > np.median(np.abs(weights))
+
+    combined = with_zeros(promise, weights, kept)
+
+    np.testing.assert_array_equal(combined.project(weights), np.where(kept, weights, 0))
+
+
+@pytest.mark.parametrize(("scope", "dimension", "most"), [("block", 1, 4.3), ("tensor", 4, 1.4), ("block", 4, 2)])
+def test_file_takes_the_bits_of_the_entries_when_packed(
+    scope: str, dimension: int, most: float, tmp_path: Path
+) -> None:
+    options = {"clusters": 16, "scope": scope, "block": 128, "dimension": dimension, "epochs": 0}
+    shared = take(ShareWeights.model_validate(options), dense(256, 384), tmp_path, dataset=None).model
+
+    report = pack(shared).tensors[0]
+
+    assert report.bits_per_weight < most

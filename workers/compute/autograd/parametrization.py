@@ -61,9 +61,15 @@ class _Shared(torch.autograd.Function):
         gradient = gradients[0].reshape(-1)
         if gradient.device.type == "cpu":
             return torch.bincount(indices.reshape(-1), gradient, ctx.clusters).to(gradient.dtype), None
-        # A comparison per cluster adds in a fixed order, which atomic additions on an accelerator do not.
-        sums = [torch.where(indices.reshape(-1) == cluster, gradient, 0).sum() for cluster in range(ctx.clusters)]
-        return torch.stack(sums), None
+        return run_sums(gradient, indices.reshape(-1), ctx.clusters), None
+
+
+def run_sums(values: Tensor, indices: Tensor, clusters: int) -> Tensor:
+    """Return the sum of each cluster's values, (clusters,), added in a fixed order, as atomic additions are not."""
+    ordered, order = indices.sort(stable=True)
+    edges = torch.arange(clusters + 1, dtype=ordered.dtype, device=ordered.device)
+    lengths = torch.searchsorted(ordered, edges).diff()
+    return torch.segment_reduce(values[order], "sum", lengths=lengths)
 
 
 class Clustered(nn.Module):

@@ -55,10 +55,12 @@ class Mask:
 class Codebook:
     """Weights of one cluster share one value. `indices` (the tensor's shape) names each weight's cluster.
 
+    Where blocks have codebooks of their own, each value of each is a cluster; where sub-vectors are shared (product
+    quantisation), so is each place in each of them. Whatever weights go, the others still share as they did.
     `zero` is the cluster that holds pruned weights and stays at 0.0, if any.
     """
 
-    indices: NDArray[np.uint8]
+    indices: NDArray[np.integer]
     clusters: int
     zero: int | None = None
     kind: str = "shared"
@@ -84,7 +86,8 @@ class Codebook:
         shared = first[self.indices]
         if np.array_equal(shared, value) and (self.zero is None or first[self.zero] == 0):
             return value  # already shared: a mean in floating point could move it by one unit in the last place
-        return self.centroids(value)[self.indices]
+        means: Float = self.centroids(value)[self.indices]
+        return means
 
 
 @dataclass(frozen=True)
@@ -202,8 +205,8 @@ def is_settled(constraint: Constraint | None) -> bool:
 def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.bool_]) -> Constraint:
     """Return the constraint that also keeps zeros where `kept` is False; earlier zeros stay.
 
-    In a codebook the zeros become a cluster: one that pruning emptied, else a new one, else (256 are in use) the one
-    nearest to zero, whose other weights become zero with it.
+    In a codebook the zeros become a cluster: one that pruning emptied, else a new one, else (all that the indices can
+    name are in use) the one nearest to zero, whose other weights become zero with it.
     """
     kept = kept & ~zeros_of(constraint, value)
     if isinstance(constraint, Signs | Grid | Half):
@@ -215,11 +218,11 @@ def with_zeros(constraint: Constraint | None, value: Float, kept: NDArray[np.boo
         left = np.bincount(constraint.indices[kept].reshape(-1), minlength=clusters)
         if not left.all():
             zero = int(np.argmin(left > 0))
-        elif clusters <= np.iinfo(np.uint8).max:
+        elif clusters <= np.iinfo(constraint.indices.dtype).max:
             zero, clusters = clusters, clusters + 1
         else:
             zero = int(np.argmin(np.abs(constraint.centroids(value))))
-    indices = np.where(kept, constraint.indices, np.uint8(zero)).astype(np.uint8)
+    indices = np.where(kept, constraint.indices, zero).astype(constraint.indices.dtype)
     return Codebook(indices, clusters, zero)
 
 

@@ -1,55 +1,46 @@
-"""Let the weights of a tensor share a few values, and train those values (Han et al., 2016)."""
+"""Let weights, or runs of them, share a few values, and train those values (Han et al., 2016; Gong et al., 2014)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.contracts.steps.share_weights import ShareWeights
 from app.errors import TechniqueNotApplicable
-from workers.compute.graph.clustering import assign, cluster
-from workers.compute.graph.constraints import Codebook, is_settled, zeros_of
+from workers.compute.graph.constraints import is_settled, zeros_of
 from workers.compute.graph.model import Model
-from workers.compute.graph.readers import matrices
+from workers.compute.graph.readers import matrices, output_axis
+from workers.compute.sharing import Layout, share
 from workers.compute.techniques.base import Context, Outcome, retrain
 
 
 def apply(model: Model, spec: ShareWeights, context: Context) -> Outcome:
-    """Return a copy in which each matrix, kernel and table has `clusters` values, those trained.
+    """Return a copy in which the codebooks of each matrix, kernel and table have `clusters` entries, those trained.
 
     Raises TechniqueNotApplicable when no tensor is large enough.
     """
     shared = model.clone()
-    large = [name for name in matrices(shared) if shared.read(name).size >= spec.min_size]
+    large = {name: reader for name, reader in matrices(shared).items() if shared.read(name).size >= spec.min_size}
     names = [name for name in large if not is_settled(shared.constraints.get(name))]
     if not large:
         msg = f"no matrix, kernel or table has {spec.min_size} weights or more; lower min_size"
         raise TechniqueNotApplicable(msg)
     for name in names:
         values = shared.read_floats(name)
-        codebook, quantized = share(values, _zeros(shared, name, values, spec.clusters), spec, context.seed)
+        zeros = _zeros(shared, name, values, spec.clusters)
+        rows = spec.block if spec.scope == "block" else None
+        layout = Layout(output_axis(large[name]) or 0, rows, spec.dimension)
+        codebook, quantized = share(values, zeros, layout, spec, context.seed)
         shared.constraints[name] = codebook
         shared.write(name, quantized.astype(shared.read(name).dtype))
-    notes = [f"{len(names)} tensors share {spec.clusters} values each at most"] if names else []
+    notes = [f"{len(names)} tensors share {_entries(spec)} each at most"] if names else []
     if left := len(large) - len(names):
         notes.append(f"{left} tensors keep the fewer values that an earlier step gave each of their channels or blocks")
     return Outcome(shared, tuple(notes), retrain(shared, spec, context) if names else ())
 
 
-def share(
-    values: NDArray[np.floating], zeros: NDArray[np.bool_], spec: ShareWeights, seed: int
-) -> tuple[Codebook, NDArray[np.floating]]:
-    """Return the codebook and the values that it makes; where `zeros` is True is a cluster of its own."""
-    rest = values[~zeros]
-    if not rest.size:
-        return Codebook(np.zeros(values.shape, np.uint8), 1, 0), np.zeros_like(values)
-    pruned = bool(zeros.any())
-    centroids = cluster(rest, max(1, spec.clusters - pruned), spec.init, seed)
-    indices = assign(values, centroids).astype(np.uint8)
-    zero = None
-    if pruned:
-        zero = centroids.size
-        centroids = np.append(centroids, values.dtype.type(0))
-        indices[zeros] = zero
-    return Codebook(indices, int(centroids.size), zero), centroids[indices]
+def _entries(spec: ShareWeights) -> str:
+    what = "values" if spec.dimension == 1 else f"sub-vectors of {spec.dimension}"
+    where = f" in every {spec.block} output channels" if spec.scope == "block" else ""
+    return f"{spec.clusters} {what}{where}"
 
 
 def _zeros(model: Model, name: str, values: NDArray[np.floating], clusters: int) -> NDArray[np.bool_]:
