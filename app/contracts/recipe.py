@@ -1,5 +1,6 @@
 """A recipe: the steps of a job, in order, and the orders that cannot work."""
 
+from itertools import zip_longest
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -76,7 +77,7 @@ class Recipe(Contract):
     @model_validator(mode="after")
     def _assistants_are_trained(self) -> "Recipe":
         trained = False
-        for step, later in zip(self.steps, [*self.steps[1:], None], strict=True):
+        for step, later in zip_longest(self.steps, self.steps[1:]):
             if step.needs_trained and not trained:
                 msg = (
                     f"no step before {step.technique} trains, so there is no assistant to learn from; give an earlier "
