@@ -39,6 +39,11 @@ def recipe_of(steps: Recipe | Mapping[str, object] | Sequence[StepLike]) -> Reci
         raise InvalidInput(_sentences(error)) from error
 
 
+def amended(recipe: Recipe, **options: object) -> Recipe:
+    """Return the recipe with some of its own options set, such as `controls`. Raises InvalidInput."""
+    return recipe_of({**recipe.model_dump(), **options})
+
+
 def recipe_of_json(text: str) -> Recipe:
     """Read a recipe file: a recipe, or a bare list of steps. Raises InvalidInput."""
     try:

@@ -7,6 +7,7 @@ from pydantic import Field
 from app.contracts.base import Contract, Sha256
 from app.contracts.causes import GuardCauses
 from app.contracts.problem import Problem
+from app.contracts.recipe import ControlKind
 
 Provider = Literal["cpu", "cuda"]
 
@@ -100,6 +101,19 @@ class StepReport(Contract):
     constraints: dict[str, int] = Field({}, description="tensors under each kind of constraint, all checked")
 
 
+class ControlReport(Contract):
+    """What the same steps gave from the upload on without retraining, or without a teacher; its file is not kept."""
+
+    kind: ControlKind
+    steps: list[StepReport] = Field(description="as taken, measured on validation rows, not timed")
+    file_bytes: int
+    quality: Quality
+    differences: dict[str, Estimate] = Field(
+        {}, description="the result's scores minus this control's, paired by row; none for task match"
+    )
+    duration_s: float
+
+
 class TensorReport(Contract):
     """One weight tensor of the published file."""
 
@@ -143,6 +157,7 @@ class Report(Contract):
     after: Measurement
     changes: list[Change]
     steps: list[StepReport]
+    controls: list[ControlReport] = Field([], description="the runs that the recipe asked for beside its own")
     tensors: list[TensorReport]
     notes: list[str] = Field([], description="why something is not smaller or faster, and other findings")
     guard: Problem | None = Field(None, description="set when the guard was not met")

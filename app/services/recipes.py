@@ -32,7 +32,15 @@ def _data_faults(request: JobCreate) -> Iterator[Fault]:
                 yield "/dataset", f"step {index} ({step.technique}) needs a data set"
         if request.guard is not None:
             yield "/guard", "a guard is measured on validation rows, so it needs a data set"
+        if request.recipe.controls:
+            yield (
+                "/recipe/controls",
+                "without a data set nothing trains, so there is nothing to compare; add a data set",
+            )
     if request.task == "match":
+        for index, kind in enumerate(request.recipe.controls):
+            if kind == "without_teacher":
+                yield f"/recipe/controls/{index}", "without a teacher only labels are left, and task `match` has none"
         for index, step in enumerate(request.recipe.steps):
             if step.needs_labels:
                 yield f"/recipe/steps/{index}", f"{step.technique} needs labels, and the task `match` has none"

@@ -78,7 +78,7 @@ def html(story: Story) -> str:
 
 
 def sheets(story: Story) -> list[Sheet]:
-    """Return the report's tables: before and after, quality, latency, steps, layers, where it was measured."""
+    """Return the report's tables: before and after, controls, quality, latency, steps, layers, where measured."""
     report = story.report
     rows = _rows(report.after.quality)
     return [
@@ -88,6 +88,7 @@ def sheets(story: Story) -> list[Sheet]:
             ["figure", "before", "after", "change", "ratio", "verdict"],
             [_change_row(change, rows) for change in report.changes],
         ),
+        Sheet(f"Beside its controls, on {rows}", _control_header(report), _control_rows(report)),
         Sheet(f"Quality on {rows}", ["figure", "before", "after", "n"], _quality_rows(report)),
         Sheet(
             "Latency",
@@ -159,6 +160,27 @@ def _quality_rows(report: Report) -> list[list[str]]:
             :_MOST_CLASSES
         ],
     ]
+
+
+def _control_header(report: Report) -> list[str]:
+    return ["figure", "the original", "this result", *(control.kind.replace("_", " ") for control in report.controls)]
+
+
+def _control_rows(report: Report) -> list[list[str]]:
+    """Return size and scores side by side, below each score by how much this result's is higher."""
+    before, after, controls = report.before.quality, report.after.quality, report.controls
+    if after is None or not controls:
+        return []
+    rows = [["file_bytes", *map(_bytes, (report.before.file_bytes, report.after.file_bytes))]]
+    rows[0] += [_bytes(control.file_bytes) for control in controls]
+    for name in after.scores:
+        columns = [before.scores.get(name) if before else None, after.scores[name]]
+        columns += [control.quality.scores.get(name) for control in controls]
+        rows.append([name, *(_estimated(name, column) for column in columns)])
+        if any(name in control.differences for control in controls):
+            paired = [_interval(name, control.differences.get(name), _rows(after)) for control in controls]
+            rows.append([f"{name}: this result minus the control's", "", "", *paired])
+    return rows
 
 
 def _score_row(title: str, figure: str, old: Estimate | None, new: Estimate) -> list[str]:

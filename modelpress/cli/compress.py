@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,15 +15,22 @@ from app.contracts.recipe import Recipe
 from app.contracts.report import Report
 from modelpress.cli import render
 from modelpress.cli.exits import EXIT_CODES_HELP, ExitCode
-from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, Server
+from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, MaxLoadMs, Server
 from modelpress.cli.progress import transfer
 from modelpress.cli.running import console_for, exit_code, follow, model_id, report_of
 from modelpress.client import Client
 from modelpress.errors import InvalidInput
 from modelpress.options import DatasetOptions, JobOptions
-from modelpress.steps import recipe_of, recipe_of_json
+from modelpress.steps import amended, recipe_of, recipe_of_json
 
 Metric = Literal["accuracy", "macro_recall", "macro_f1", "agreement", "r2"]
+
+
+class Control(StrEnum):
+    """Kinds of control as the command line writes them; the names are the contract's."""
+
+    WITHOUT_RETRAINING = "without-retraining"
+    WITHOUT_TEACHER = "without-teacher"
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ def compress(  # noqa: PLR0913  # each parameter is one option of the command li
         list[str] | None, typer.Option("--step", help="technique[:option=value,...]; repeat for more steps, in order.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="JSON file with a recipe instead of --step.")] = None,
+    control: Annotated[
+        list[Control] | None,
+        typer.Option("--control", help="Also run the steps without retraining, or without a teacher; repeat for both."),
+    ] = None,
+    max_load_ms: MaxLoadMs = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for model.onnx and the reports.")] = Path("out"),
     task: Annotated[TaskName, typer.Option("--task", help="match: no labels, agree with the original.")] = (
         "classification"
@@ -72,7 +85,7 @@ def compress(  # noqa: PLR0913  # each parameter is one option of the command li
     as_json: AsJson = False,
 ) -> None:
     """Compress a model and write model.onnx, report.json and report.md."""
-    chosen = _recipe(step or [], recipe)
+    chosen = _amended(_recipe(step or [], recipe), control or [], max_load_ms)
     sources = Sources(model, data, Columns(text=text, label=label), max_length)
     options: JobOptions = {"task": task, "seed": seed, "webhook": webhook}
     if max_drop is not None:
@@ -96,6 +109,13 @@ def _recipe(steps: list[str], file: Path | None) -> Recipe:
     if not file.is_file():
         raise InvalidInput(f"{file} is not a file")
     return recipe_of_json(file.read_text(encoding="utf-8"))
+
+
+def _amended(recipe: Recipe, controls: list[Control], max_load_ms: float | None) -> Recipe:
+    """Return the recipe with what the command line says beside its steps."""
+    if controls:
+        recipe = amended(recipe, controls=[control.name.lower() for control in controls])
+    return recipe if max_load_ms is None else amended(recipe, pack={"max_load_ms": max_load_ms})
 
 
 def _submit(client: Client, sources: Sources, recipe: Recipe, options: JobOptions, *, quiet: bool) -> Job:
@@ -154,6 +174,8 @@ def _print(job: Job, report: Report | None, files: dict[str, Path]) -> None:
         return
     console.print(report.verdict, style="bold", markup=False, highlight=False)
     console.print(render.changes(report))
+    if report.controls:
+        console.print(render.controls(report))
     console.print(render.steps(report))
     for repair in report.guard_causes.repairs if report.guard_causes else ():
         console.print(f"repair: {repair.advice}", markup=False, highlight=False)

@@ -16,7 +16,10 @@ ApiKey = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many to list.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="File or folder to write to.")]
+MaxLoadMs = Annotated[
+    float | None, typer.Option("--max-load-ms", min=0.001, help="Most that decoding may add to the load.")
+]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, such as job_01…")]
 ArtifactId = Annotated[str, typer.Argument(metavar="ARTIFACT", help="Id of the artifact, such as art_01…")]
 
-__all__ = ["DEFAULT_URL", "ApiKey", "ArtifactId", "AsJson", "Client", "JobId", "Limit", "Out", "Server"]
+__all__ = ["DEFAULT_URL", "ApiKey", "ArtifactId", "AsJson", "Client", "JobId", "Limit", "MaxLoadMs", "Out", "Server"]

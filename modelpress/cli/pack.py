@@ -12,7 +12,7 @@ from app.contracts.recipe import Packing, Recipe
 from app.contracts.report import Report
 from modelpress.cli import render
 from modelpress.cli.exits import EXIT_CODES_HELP
-from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, Server
+from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, MaxLoadMs, Server
 from modelpress.cli.progress import transfer
 from modelpress.cli.running import console_for, exit_code, follow, model_id, report_of
 from modelpress.client import Client
@@ -22,9 +22,7 @@ def pack(
     model: Annotated[str, typer.Argument(help="ONNX file, Hugging Face folder or zip, or the id of a model.")],
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("packed.onnx"),
-    max_load_ms: Annotated[
-        float | None, typer.Option("--max-load-ms", min=0.001, help="Most that decoding may add to the load.")
-    ] = None,
+    max_load_ms: MaxLoadMs = None,
     server: Server = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,

@@ -69,6 +69,23 @@ def _change(change: Change, quality: Quality | None) -> str:
     return f"{change.ratio:.2f}×" if change.ratio is not None else ""
 
 
+def controls(report: Report) -> Table:
+    """The original, the result and each control side by side; below a score by how much the result's is higher."""
+    kinds = [f">{control.kind.replace('_', ' ')}" for control in report.controls]
+    made = table("figure", ">the original", ">this result", *kinds)
+    sizes = [report.before.file_bytes, report.after.file_bytes, *(control.file_bytes for control in report.controls)]
+    made.add_row(figure_name("file_bytes"), *(scaled(size, "B") for size in sizes))
+    qualities = [report.before.quality, report.after.quality, *(control.quality for control in report.controls)]
+    for name in report.after.quality.scores if report.after.quality else {}:
+        scores = [quality.scores.get(name) if quality else None for quality in qualities]
+        made.add_row(figure_name(name), *(figure_value(name, score.value) if score else "" for score in scores))
+        paired = [control.differences.get(name) for control in report.controls]
+        if any(paired):
+            told = [figure_difference(name, difference) if difference else "" for difference in paired]
+            made.add_row("  this result's is higher by", "", "", *told)
+    return made
+
+
 def steps(report: Report) -> Table:
     """One row per step of the recipe."""
     made = table(">#", "!step", ">time", ">parameters", ">non-zero", ">file", "score", "notes")

@@ -79,6 +79,20 @@ REPORT: dict[str, Any] = {
             },
         }
     ],
+    "controls": [
+        {
+            "kind": "without_teacher",
+            "steps": [],
+            "file_bytes": 390_000,
+            "quality": {
+                "split": "test",
+                "samples": 1200,
+                "scores": {"accuracy": {"value": 0.95, "low": 0.94, "high": 0.96, "samples": 1200}},
+            },
+            "differences": {"accuracy": {"value": 0.029, "low": 0.02, "high": 0.038, "samples": 1200}},
+            "duration_s": 3,
+        }
+    ],
     "tensors": [
         {
             "name": "<script>alert(1)</script>|w",

@@ -12,6 +12,7 @@ from app.contracts.job import Event, Job, JobState
 from app.contracts.problem import Problem
 from app.contracts.report import (
     Change,
+    ControlReport,
     CurvePoint,
     Environment,
     Estimate,
@@ -206,6 +207,16 @@ def report() -> Report:
         after=after,
         changes=changes,
         steps=steps(after),
+        controls=[
+            ControlReport(
+                kind="without_teacher",
+                steps=steps(after),
+                file_bytes=6_500_000,
+                quality=Quality(split="test", samples=1000, scores={"accuracy": estimate(0.902, 0.017)}),
+                differences={"accuracy": estimate(0.036, 0.014)},
+                duration_s=101.0,
+            )
+        ],
         tensors=tensors(),
         notes=["The decode subgraphs add 45 ms to the first load."],
         seed=7,

@@ -113,11 +113,30 @@ def test_compress_when_it_succeeds(run: Callable[..., Result], shift: Shift, tmp
     assert "7.80×" in found.stdout
     assert "3.10× (3.00 to 3.20)" in found.stdout
     assert "1,000 test rows" in found.stdout
+    assert "without teacher" in found.stdout
+    assert "+3.60 pts (+2.20 to +5.00)" in found.stdout
     assert "kept layers 0 and 5" in found.stderr
     assert (tmp_path / "out" / "model.onnx").read_bytes() == CONTENT
     assert (tmp_path / "out" / "dense.onnx").read_bytes() == CONTENT * 2
     assert VERDICT in (tmp_path / "out" / "report.md").read_text()
     assert json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == VERDICT
+
+
+def test_compress_when_the_recipe_has_options_of_its_own(run: Callable[..., Result], shift: Shift) -> None:
+    controls = ("--control", "without-teacher", "--control", "without-retraining")
+    found = run("compress", "m.onnx", "--data", "d.npz", "--step", "ternarize", *controls, "--max-load-ms", "25")
+
+    assert found.exit_code == 0, found.output
+    recipe = next(shift.client.jobs()).recipe
+    assert recipe.controls == ["without_teacher", "without_retraining"]
+    assert recipe.max_load_ms == 25
+
+
+def test_compress_when_a_control_would_show_nothing(run: Callable[..., Result], shift: Shift) -> None:
+    found = run("compress", "m.onnx", "--step", "quantize_int8", "--control", "without-retraining")
+
+    assert found.exit_code == 2
+    assert "no step trains" in found.stderr
 
 
 def test_pack_when_it_succeeds(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
     path = _opened(order.model, scratch, "original")
     original = open_original(path, order.threads)
     dataset = _dataset(order, scratch, original)
+    _refuse_untaught(order, dataset)
     # Without steps the weights keep the operators that a runtime may calculate with as they are.
     source = fold(load(path), dequantize=bool(order.recipe.steps))
     sizes = free_sizes(original.signature.inputs, dataset.train if dataset else None)
@@ -88,6 +89,14 @@ def _refuse_missing_data(order: CompressOrder) -> None:
     if order.guard is not None and order.dataset is None:
         why = "A guard needs a data set to be measured on."
         raise BadInput(why, errors=[("/guard", why)])
+
+
+def _refuse_untaught(order: CompressOrder, dataset: Dataset | None) -> None:
+    """Refuse, before any step, a control that would have nothing to learn from."""
+    if "without_teacher" in order.recipe.controls and (dataset is None or not dataset.labelled):
+        why = "Without a teacher only labels are left, and the data has none; leave the control without_teacher out."
+        at = f"/recipe/controls/{order.recipe.controls.index('without_teacher')}"
+        raise TechniqueNotApplicable(why, errors=[(at, why)])
 
 
 def _refuse_unmeasured_guard(order: CompressOrder, baseline: Measurement) -> None:

@@ -2,17 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.contracts.report import Estimate, Measurement, Quality, Report, StepReport
+from app.contracts.report import Measurement, Quality, Report
 from app.errors import ServiceFault
 from app.problems import problem_of
 from workers.compute import bundles, report
 from workers.compute.attribution import attributed
 from workers.compute.bench import Bench
+from workers.compute.controls import Control, Scored, compare
 from workers.compute.datasets.samples import Dataset
 from workers.compute.environment import environment
 from workers.compute.evaluation import predict
@@ -24,8 +24,7 @@ from workers.compute.memory import loading
 from workers.compute.profiling import Profile, Subject, profile_with_graph
 from workers.compute.reasons import Facts, notes
 from workers.compute.runtime import open_session, translated
-from workers.compute.scoring import Judge
-from workers.compute.stepping import Taken
+from workers.compute.stepping import Taken, Walked
 from workers.compute.tracing import fallback
 
 _RACE_S = 2.0  # per batch size
@@ -34,32 +33,34 @@ _COMPARED_ROWS = 256
 
 @dataclass(frozen=True)
 class Finished:
-    """A recipe that ran through: the last step, the reports of all, and when the job began (monotonic seconds).
+    """A recipe that ran through, its controls, why others failed, and when the job began (monotonic seconds).
 
     `refused` is the guard's refusal: then the test rows stay untouched and the figures are those of validation.
     """
 
-    last: Taken
-    steps: list[StepReport]
+    walked: Walked
+    controls: list[Control]
+    failures: list[str]
     started: float
     refused: Refusal | None
 
 
 def finish(bench: Bench, done: Finished) -> Report:
     """Measure the packed file against the upload in fresh sessions, publish both variants, return the report."""
-    last = done.last
+    last, steps = done.walked.last, done.walked.reports
     same_rows = _check_packed(bench, last)
     out = bench.scratch / "out"
     bundles.pack(last.file, out / "packed.onnx")
     bundles.pack(last.dense, out / "dense.onnx")
     bench.route.tell(0.3, None)
-    before, after, differences = _measure(bench, last, use_test=done.refused is None)
-    changes = report.changes(before, after, differences)
+    scored = _scored(bench, last, use_test=done.refused is None)
+    before, after = _measure(bench, last, scored)
+    changes = report.changes(before, after, scored.judge.differences(scored.scores) if scored else {})
     profile = _profiled(bench, last, after.latency[0].batch_size)
     facts = Facts(
         changes=changes,
         after=after,
-        steps=done.steps,
+        steps=steps,
         tensors=last.packed.tensors,
         operators=Counter(node.op_type for node in last.model.graph),
         place=environment(bench.order.threads, bench.device),
@@ -71,7 +72,8 @@ def finish(bench: Bench, done: Finished) -> Report:
         before=before,
         after=after,
         changes=changes,
-        steps=done.steps,
+        steps=steps,
+        controls=compare(bench, done.controls, scored),
         tensors=attributed(last.packed, bench.source, last.model, profile),
         notes=[*notes(facts), *_findings(bench, done, same_rows)],
         guard=problem_of(done.refused.error) if done.refused else None,
@@ -101,19 +103,16 @@ def _check_packed(bench: Bench, last: Taken) -> int:
     return len(dense)
 
 
-def _measure(bench: Bench, last: Taken, *, use_test: bool) -> tuple[Measurement, Measurement, Mapping[str, Estimate]]:
+def _measure(bench: Bench, last: Taken, scored: Scored | None) -> tuple[Measurement, Measurement]:
+    """Return what the upload and the result are like; without data their quality is unknown."""
     session = open_session(last.file, bench.original.options)
     rows = bench.dataset.validation if bench.dataset else None
     ours, theirs = bench.original.races(session, rows, _RACE_S, bench.order.seed)
-    judge = _test_judge(bench) if use_test else bench.judge
-    qualities: tuple[Quality | None, Quality | None] = (None, None)
-    differences: Mapping[str, Estimate] = {}
-    if judge is not None and bench.dataset is not None:
-        scores = predict(session, bench.dataset.test if use_test else bench.dataset.validation)
-        qualities = (judge.quality(judge.original), judge.quality(scores))
-        differences = judge.differences(scores)
     del session
     bench.route.tell(0.8, None)
+    qualities: tuple[Quality | None, Quality | None] = (None, None)
+    if scored is not None:
+        qualities = (scored.judge.quality(scored.judge.original), scored.judge.quality(scored.scores))
     measured = []
     for base, path, latency, quality in (
         (bench.baseline, bench.original.path, theirs, qualities[0]),
@@ -122,14 +121,18 @@ def _measure(bench: Bench, last: Taken, *, use_test: bool) -> tuple[Measurement,
         load_ms, resident = loading(path, bench.original.options)
         found = {"latency": latency, "quality": quality, "load_ms": load_ms, "resident_bytes": resident}
         measured.append(base.model_copy(update=found))
-    return measured[0], measured[1], differences
+    return measured[0], measured[1]
 
 
-def _test_judge(bench: Bench) -> Judge | None:
+def _scored(bench: Bench, last: Taken, *, use_test: bool) -> Scored | None:
+    """Return the result's scores and their judge; None without data."""
     if bench.dataset is None or bench.judge is None:
         return None
-    rows = bench.dataset.test
-    return replace(bench.judge, split="test", labels=rows.labels, original=predict(bench.original.session, rows))
+    rows, judge = bench.dataset.validation, bench.judge
+    if use_test:
+        rows = bench.dataset.test
+        judge = replace(judge, split="test", labels=rows.labels, original=predict(bench.original.session, rows))
+    return Scored(judge, rows, predict(open_session(last.file, bench.original.options), rows))
 
 
 def _profiled(bench: Bench, last: Taken, batch_size: int) -> Profile:
@@ -143,7 +146,9 @@ def _findings(bench: Bench, done: Finished, same_rows: int) -> list[str]:
     found = [f"The packed file gives exactly the dense file's outputs on {same_rows:,} rows."]
     if bench.original.signature.fixed_batch:
         found.append(f"The model fixes its batch size at {bench.original.signature.fixed_batch}; only that was timed.")
-    return [*found, _split(bench.dataset, refused=done.refused is not None)]
+    if done.refused is not None and bench.order.recipe.controls:
+        found.append("The controls were not run: the guard was not met.")
+    return [*found, *done.failures, _split(bench.dataset, refused=done.refused is not None)]
 
 
 def _split(dataset: Dataset | None, *, refused: bool) -> str:

@@ -50,14 +50,14 @@ class Judge:
         }[self.task](self, scores)
         return Quality(split=self.split, samples=len(scores), scores=judged[0], recall_per_class=judged[1])
 
-    def differences(self, scores: Scores) -> Mapping[str, Estimate]:
-        """Return after - before, paired by row, for the figures that the original has too."""
+    def differences(self, scores: Scores, against: Scores | None = None) -> Mapping[str, Estimate]:
+        """Return after - before, paired by row, for the figures that go by labels; by default against the original."""
+        old = self.original if against is None else against
         if self.task == "match":
             return {}
         if self.task == "regression":
-            before, after = _flat(self.original), _flat(scores)
-            return _paired(NUMBER_FIGURES, self.truth, before, after, self.seed)
-        decided_before, decided_after = self.decided(self.original), self.decided(scores)
+            return _paired(NUMBER_FIGURES, self.truth, _flat(old), _flat(scores), self.seed)
+        decided_before, decided_after = self.decided(old), self.decided(scores)
         right = paired_difference(self.right(decided_before), self.right(decided_after))
         if self.task == "multilabel":
             flags = _paired(FLAG_FIGURES, self.truth, _flat(decided_before), _flat(decided_after), self.seed)

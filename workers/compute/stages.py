@@ -35,6 +35,11 @@ class Route:
         self._said = 0.0
         self.tell(0.0, None)
 
+    def enter_last(self) -> None:
+        """Begin the last stage, past those that did not come about."""
+        self._at = len(self.stages) - 2
+        self.enter()
+
     def tell(self, share: float, point: CurvePoint | None) -> None:
         """Say how much of the present stage is done, 0 to 1, and a training point if there is one."""
         now = time.monotonic()

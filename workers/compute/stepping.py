@@ -1,13 +1,16 @@
-"""One step of a recipe: apply, check the promises, pack, measure. Knows no technique by name."""
+"""The steps of a course, one after the other: apply, check the promises, pack, measure. Knows no technique by name."""
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.contracts.report import Measurement, StepReport
 from app.contracts.steps.base import StepSpec
+from app.errors import ModelpressError
 from workers.compute import bundles, promises
 from workers.compute.bench import Bench
+from workers.compute.courses import Course
 from workers.compute.encodings.packer import Packed, pack
 from workers.compute.graph.model import Model, save
 from workers.compute.measuring import judged, sized
@@ -31,18 +34,61 @@ class Taken:
     assistant: Model | None = None
 
 
-def take_step(bench: Bench, before: Model, previous: Path, index: int, assistant: Model | None = None) -> Taken:
-    """Apply step `index` to `before`, whose dense file is `previous`; `assistant` is what the last training left.
+@dataclass(frozen=True)
+class Walked:
+    """A course taken to its end: the last step, and the reports of all."""
 
-    Raises what the technique raises, and ServiceFault when it breaks a promise.
+    last: Taken
+    reports: list[StepReport]
+
+
+def walk(bench: Bench, course: Course, upload: Path) -> Walked:
+    """Take all steps of a course, one or more, from the upload on, whose dense file is `upload`.
+
+    Of the files only the last step's are left. Raises what techniques raise, pointing at the step in the request, and
+    ServiceFault when one breaks a promise.
     """
+    taken = _step(bench, course, 0, None, upload)
+    reports = [taken.report]
+    for index in range(1, len(course.steps)):
+        before, taken = taken, _step(bench, course, index, taken, taken.dense)
+        for file in (before.dense, before.file):
+            shutil.rmtree(file.parent)
+        reports.append(taken.report)
+    return Walked(taken, reports)
+
+
+def _step(bench: Bench, course: Course, index: int, before: Taken | None, dense: Path) -> Taken:
+    """Take a step and tell of it; an error of the technique is made to point at what asked for it in the request."""
+    bench.route.enter()
+    try:
+        taken = _take(bench, course, index, before, dense)
+    except ModelpressError as error:
+        if not error.errors:
+            error.errors = ((course.pointer(index), error.detail),)
+        raise
+    _tell(bench, course, taken.report)
+    return taken
+
+
+def _tell(bench: Bench, course: Course, done: StepReport) -> None:
+    measured = done.measurement
+    scores = measured.quality.scores if measured.quality else {}
+    told = [f"{measured.file_bytes:,} bytes", *(f"{name} {score.value:.4f}" for name, score in scores.items())]
+    said = f"{course.title}{done.technique}: {', '.join(told)}. {'; '.join(done.notes)}"
+    bench.route.channel.log(said.strip())
+
+
+def _take(bench: Bench, course: Course, index: int, last: Taken | None, previous: Path) -> Taken:
+    """Apply step `index` to what the `last` step left, or to the upload; `previous` is its dense file."""
     started = time.monotonic()
-    spec = bench.order.recipe.steps[index]
-    outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, index, assistant))
-    dense = place(bench.scratch, f"step-{index}")
+    before, assistant = (bench.source, None) if last is None else (last.model, last.assistant)
+    spec = course.steps[index]
+    outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, course, index, assistant))
+    dense = place(bench.scratch, course.folder(f"step-{index}"))
     save(outcome.model, dense)
     constraints = promises.check(before, outcome.model, dense)
-    packed, file = _packed(bench, outcome.model, f"step-{index}-packed")
+    packed, file = _packed(bench, outcome.model, course.folder(f"step-{index}-packed"))
     changed = bundles.digests(dense) != bundles.digests(previous)
     done = StepReport(
         index=index,
@@ -52,10 +98,10 @@ def take_step(bench: Bench, before: Model, previous: Path, index: int, assistant
         changed=changed,
         notes=[*outcome.notes, *_hastened(bench, packed), *([] if changed else ["This step changed nothing."])],
         curve=list(outcome.curve),
-        measurement=_measure(bench, outcome.model, file),
+        measurement=_measure(bench, outcome.model, file, timed=course.control is None),
         constraints=constraints,
     )
-    later = any(step.needs_trained for step in bench.order.recipe.steps[index + 1 :])
+    later = any(step.needs_trained for step in course.steps[index + 1 :])
     latest = outcome.model if outcome.curve else assistant
     return Taken(outcome.model, dense, packed, file, done, latest if later else None)
 
@@ -72,7 +118,7 @@ def pack_alone(bench: Bench, dense: Path) -> Taken:
         duration_s=time.monotonic() - started,
         changed=bool(smaller),
         notes=[f"{smaller} of {len(packed.tensors)} large tensors are stored smaller.", *_hastened(bench, packed)],
-        measurement=_measure(bench, bench.source, file),
+        measurement=_measure(bench, bench.source, file, timed=True),
     )
     return Taken(bench.source, dense, packed, file, done)
 
@@ -97,8 +143,7 @@ def place(scratch: Path, name: str) -> Path:
     return folder / "model.onnx"
 
 
-def _context(bench: Bench, index: int, assistant: Model | None) -> Context:
-    steps = bench.order.recipe.steps
+def _context(bench: Bench, course: Course, index: int, assistant: Model | None) -> Context:
     folder = bench.scratch / "work"
     folder.mkdir(exist_ok=True)
     return Context(
@@ -108,11 +153,12 @@ def _context(bench: Bench, index: int, assistant: Model | None) -> Context:
         progress=lambda share, point: bench.route.tell(_APPLYING * share, point),
         models=bench.models,
         assistant=assistant,
-        replaced=any(step.replacement is not None for step in steps[:index]),
+        replaced=any(step.replacement is not None for step in course.steps[:index]),
         device=bench.device,
         threads=bench.order.threads,
         seed=bench.order.seed,
-        next_trains=index + 1 < len(steps) and steps[index + 1].trains,
+        next_trains=course.next_trains(index),
+        taught=course.taught,
     )
 
 
@@ -120,12 +166,12 @@ def _options(spec: StepSpec) -> dict[str, object]:
     return spec.model_dump(mode="json", exclude={"technique"})
 
 
-def _measure(bench: Bench, model: Model, file: Path) -> Measurement:
+def _measure(bench: Bench, model: Model, file: Path, *, timed: bool) -> Measurement:
     bench.route.tell(_APPLYING, None)
     session = open_session(file, bench.original.options)
     quality = None
     rows = bench.dataset.validation if bench.dataset else None
     if rows is not None and bench.judge is not None:
         quality, _ = judged(session, rows, bench.judge)
-    latency, _ = bench.original.races(session, rows, _RACE_S, bench.order.seed)
+    latency = bench.original.races(session, rows, _RACE_S, bench.order.seed)[0] if timed else []
     return sized(model, file, bench.sizes).model_copy(update={"quality": quality, "latency": latency})

@@ -1,7 +1,7 @@
 """What every technique's options have in common."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ class StepSpec(Contract):
     paper: ClassVar[str]
     needs_data: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
+    # Whether training is all that it does.
     trains: ClassVar[bool] = False
     # A lowering step changes the graph to operators that no later step can train through.
     lowers: ClassVar[bool] = False
@@ -61,6 +62,15 @@ class StepSpec(Contract):
         """Whether the step trains if there is data, as its options stand."""
         return self.trains
 
+    @property
+    def may_be_taught(self) -> bool:
+        """Whether the step learns from a teacher if there is data, as its options stand."""
+        return False
+
+    def untrained(self) -> Self | None:
+        """Return the step without its training, None where nothing is left."""
+        return None if self.trains else self
+
 
 class RetrainedSpec(StepSpec):
     """A technique that damages the model and repairs it by retraining under the new constraint."""
@@ -90,3 +100,12 @@ class RetrainedSpec(StepSpec):
     def may_train(self) -> bool:
         """Whether retraining is not ruled out."""
         return self.trains or self.epochs != 0
+
+    @property
+    def may_be_taught(self) -> bool:
+        """Whether the step retrains, which it does with the upload as teacher."""
+        return self.may_train
+
+    def untrained(self) -> Self:
+        """Return the step for no epochs."""
+        return self.model_copy(update={"epochs": 0.0})

@@ -37,6 +37,11 @@ class Distill(StepSpec):
     max_minutes: float | None = Field(None, gt=0, le=10_080, description="stop training after this long")
 
     @property
+    def may_be_taught(self) -> bool:
+        """Whether anything of the loss is the teacher's."""
+        return self.alpha < 1 or self.hidden > 0 or self.attention > 0
+
+    @property
     def replacement(self) -> str | None:
         """The student, if there is one."""
         return None if self.student is None else "student"

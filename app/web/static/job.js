@@ -31,6 +31,7 @@ function showRequest(techniques) {
   facts(byId("request"), [
     ["model", h("code", {}, job.model)], ["data", job.dataset ? h("code", {}, job.dataset) : "none"], ["task", job.task], ["seed", String(job.seed)],
     ["recipe", h("code", {}, setOptions(job.recipe.steps, techniques).map(describeStep).join("  →  ") || "pack")],
+    ["controls", job.recipe.controls.map((kind) => kind.replaceAll("_", " ")).join(", ")],
     ["guard", job.guard ? `${job.guard.metric} may drop by ${job.guard.max_drop}` : "none"], ["created", when(job.created_at)],
     ["", link(`/?model=${job.model}${job.dataset ? `&dataset=${job.dataset}` : ""}`, "another job with these inputs")],
   ]);

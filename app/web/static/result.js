@@ -30,6 +30,20 @@ function drawChanges(report) {
     figureName(change.figure), figureValue(change.figure, change.before), figureValue(change.figure, change.after), changeOf(change, report.after.quality), mark(change.verdict)])));
 }
 
+function drawControls({ before, after, controls }) {
+  byId("controls").hidden = !controls.length;
+  if (!controls.length) return;
+  const kinds = controls.map(({ kind }) => `>${kind.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase())}`);
+  const score = (name) => ({ quality }) => (quality?.scores[name] ? figureValue(name, quality.scores[name].value) : "");
+  const difference = (name) => ({ differences }) => (differences[name]
+    ? changeOf({ figure: name, ratio: null, ratio_interval: null, difference: differences[name] }, after.quality) : "");
+  const rows = Object.keys(after.quality?.scores ?? {}).flatMap((name) => [
+    [figureName(name), ...[before, after, ...controls].map(score(name))],
+    ...(controls.some(({ differences }) => differences[name]) ? [["this result's is higher by", "", "", ...controls.map(difference(name))]] : [])]);
+  byId("control-table").replaceChildren(table(["Figure", ">The original", ">This result", ...kinds], [
+    [figureName("file_bytes"), ...[before, after, ...controls].map(({ file_bytes: size }) => scaled(size, "B"))], ...rows]));
+}
+
 function drawCharts({ before, after }) {
   const size = (name, key) => ({ name, before: before[key], after: after[key], format: (value) => scaled(value, "B") });
   const sizes = [size("file", "file_bytes"), size("download (zstd)", "zstd_bytes"), size("memory when loaded", "resident_bytes")];
@@ -82,11 +96,12 @@ function copyable(title, text) {
 function drawAgain(job, techniques) {
   const limit = job.recipe.pack?.max_load_ms;
   const pack = job.recipe.pack ? { pack: limit ? { max_load_ms: limit } : {} } : {};
-  const recipe = { version: 1, ...pack, steps: setOptions(job.recipe.steps, techniques) };
+  const controls = job.recipe.controls.length ? { controls: job.recipe.controls } : {};
+  const recipe = { version: 1, ...pack, steps: setOptions(job.recipe.steps, techniques), ...controls };
   const body = { model: job.model, ...(job.dataset ? { dataset: job.dataset } : {}), task: job.task, seed: job.seed, recipe, ...(job.guard ? { guard: job.guard } : {}) };
   const curl = `curl -X POST ${location.origin}/v1/jobs -H 'Content-Type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
   const quoted = (value) => (value === null ? "None" : JSON.stringify(value));
-  const steps = JSON.stringify(job.recipe.pack ? recipe : recipe.steps).replaceAll(":true", ":True").replaceAll(":false", ":False");
+  const steps = JSON.stringify(job.recipe.pack || job.recipe.controls.length ? recipe : recipe.steps).replaceAll(":true", ":True").replaceAll(":false", ":False");
   const python = `from modelpress import Client\njob = Client("${location.origin}").submit("${job.model}", ${steps}, ${quoted(job.dataset)}, task="${job.task}", seed=${job.seed})`;
   byId("again").replaceChildren(...copyable("Recipe", JSON.stringify(recipe, null, 2)), ...copyable("curl", curl), ...copyable("Python", python),
     h("details", { class: "options" }, h("summary", {}, "Full recipe, defaults included"), copyable("Recipe", JSON.stringify(job.recipe, null, 2))));
@@ -169,6 +184,7 @@ async function begin() {
   byId("causes-card").hidden = !report.guard_causes;
   if (report.guard_causes) drawCauses(byId("causes"), report.guard_causes);
   drawChanges(report);
+  drawControls(report);
   drawSteps(report);
   drawLayers(report);
   drawAgain(job, techniques);

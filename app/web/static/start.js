@@ -48,11 +48,18 @@ function needsData() {
   return step ? `${builder.techniques.get(step.technique).title} needs data: choose a data set.` : "";
 }
 
+// What a recipe says beside its steps.
+function recipeOptions() {
+  const limit = byId("max-load-ms").value;
+  const controls = [...document.querySelectorAll("#controls input:checked")].map((box) => box.value);
+  return { ...(limit === "" ? {} : { pack: { max_load_ms: Number(limit) } }), ...(controls.length ? { controls } : {}) };
+}
+
 function request() {
   const drop = byId("max-drop").value;
   return {
     model: chosen.model.id, ...(chosen.dataset ? { dataset: chosen.dataset.id } : {}), task: byId("task").value,
-    seed: Number(byId("seed").value), recipe: builder.value(),
+    seed: Number(byId("seed").value), recipe: { ...builder.value(), ...recipeOptions() },
     ...(drop === "" ? {} : { guard: { metric: byId("metric").value, max_drop: Number(drop) } }),
   };
 }

@@ -111,6 +111,13 @@ async def test_simultaneous_posts_with_one_key_make_one_job(client: httpx.AsyncC
         ({"recipe": {"steps": [{"technique": "distill"}]}}, "/dataset"),
         ({"recipe": {"steps": [{"technique": "quantize_int8", "mode": "static"}]}}, "/dataset"),
         ({"recipe": {"steps": [{"technique": "prune_weights", "epochs": 1}]}}, "/dataset"),
+        ({"recipe": {"steps": [{"technique": "quantize_int8"}], "controls": ["without_teacher"]}}, "/recipe/controls"),
+        ({"recipe": {"steps": [{"technique": "ternarize"}], "controls": ["without_luck"]}}, "/recipe/controls/0"),
+        ({"recipe": {"steps": [{"technique": "ternarize"}], "controls": ["without_teacher"]}}, "/recipe/controls"),
+        (
+            {"task": "match", "recipe": {"steps": [{"technique": "ternarize"}], "controls": ["without_teacher"]}},
+            "/recipe/controls/0",
+        ),
         ({"guard": {"metric": "accuracy"}}, "/guard"),
         ({"limits": {"max_run_s": 0}}, "/limits/max_run_s"),
         ({"nonsense": 1}, "/nonsense"),

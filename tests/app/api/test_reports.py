@@ -32,6 +32,11 @@ async def test_model_card_begins_with_the_verdict_and_escapes_names(
     )
     assert "| file\\_bytes | 2.00 MB | 400.00 kB |  | 5.00× | better |" in card
     assert "| p50\\_ms@1 | 2 ms | 0.5 ms |  | 4.00× \\[3.90, 4.20\\] | better |" in card
+    assert "## Beside its controls, on test rows" in card
+    assert "| figure | the original | this result | without teacher |" in card
+    assert r"| file\_bytes | 2.00 MB | 400.00 kB | 390.00 kB |" in card
+    assert r"| accuracy |  | 97.90% \[97.00%, 98.50%\] | 95.00% \[94.00%, 96.00%\] |" in card
+    assert r"| accuracy: this result minus the control's |  |  | +2.90 points \[+2.00, +3.80\]" in card
     assert "## Quality on test rows" in card
     assert r"| recall of \<b\>cat |  | 90.00% \[80.00%, 95.00%\] | 60 |" in card
     assert "accuracy 90.00% on 10 validation rows" in card

@@ -34,10 +34,13 @@ def test_start_when_a_model_is_uploaded_and_a_job_submitted(
     expect(page.locator("#model-picker .chosen")).to_contain_text("10 parameters")
     page.get_by_role("button", name="Quick: int8").click()
     page.get_by_label("Reduce range").check()
+    page.get_by_text("Load time, controls").click()
+    page.get_by_label("Most that decoding may add").fill("25")
     page.get_by_role("button", name="Start the job").click()
     page.wait_for_url(re.compile(r"/jobs/job_\w+$"))
     job = rest.job(page.url.rpartition("/")[2])
     assert job.recipe.steps[0].model_dump()["reduce_range"] is True
+    assert job.recipe.max_load_ms == 25
     expect(page.locator("#state")).to_have_text("queued")
 
 
@@ -61,6 +64,23 @@ def test_start_when_options_are_wrong(open_page: Opener, rest: Client, worker: A
     page.get_by_role("button", name="Start the job").click()
     expect(page.locator("[data-error='/recipe/steps/0/keep']")).to_contain_text("greater than or equal to 1")
     expect(page.get_by_label("Keep", exact=True)).to_have_attribute("aria-invalid", "true")
+
+
+def test_start_when_a_control_is_asked_for(
+    open_page: Opener, rest: Client, worker: ActingWorker, tmp_path: Path
+) -> None:
+    job, _ = started_job(rest, worker, tmp_path)
+    page = open_page(f"/?model={job.model}&dataset={job.dataset}")
+    page.get_by_role("button", name="Quick: int8").click()
+    page.get_by_text("Load time, controls").click()
+    page.get_by_label("Without teacher").check()
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.locator("#controls ~ [data-error]")).to_contain_text("leave without_teacher out")
+    page.get_by_role("button", name="Small:").click()
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url(re.compile(rf"/jobs/(?!{job.id})job_\w+$"))
+    assert rest.job(page.url.rpartition("/")[2]).recipe.controls == ["without_teacher"]
+    expect(page.locator("#request")).to_contain_text("without teacher")
 
 
 def test_recipe_when_steps_are_added_moved_and_removed(open_page: Opener) -> None:
@@ -141,6 +161,8 @@ def test_result_when_files_are_downloaded(
     expect(page.locator("#layer-table tbody tr")).to_have_count(6)
     expect(page.locator("#share-chart rect")).to_have_count(7)  # six tensors and everything else
     expect(page.locator("#share-chart svg")).to_have_attribute("aria-label", re.compile(r"everything else 28\.0 %"))
+    expect(page.locator("#control-table thead")).to_contain_text("Without teacher")
+    expect(page.locator("#control-table tbody")).to_contain_text("+3.60 (+2.20 to +5.00) points, n = 1000 test rows")
     with page.expect_download() as model:
         page.get_by_role("button", name="Download model.onnx").click()
     assert Path(model.value.path()).read_bytes() == content

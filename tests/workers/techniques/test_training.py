@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from app.contracts.steps.distill import Distill
 from app.contracts.steps.retrain import Retrain
+from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
 from tests.workers.graph.networks import answers, cnn, dataset_for, rows_for
 from tests.workers.techniques.steps import take
@@ -61,6 +62,27 @@ def test_named_teacher_is_used_when_given(tmp_path: Path) -> None:
     outcome = take(spec, student, tmp_path, models={TEACHER: teacher})
 
     assert distance(outcome.model, teacher) < 0.5 * distance(student, teacher)
+
+
+def test_labels_alone_are_learned_when_there_is_no_teacher(tmp_path: Path) -> None:
+    spec = Distill(teacher=TEACHER, alpha=0, hidden=1, epochs=1, batch_size=16)
+    by_labels = Distill(alpha=1, epochs=1, batch_size=16)
+
+    untaught = take(spec, damaged(), tmp_path, taught=False)
+    expected = take(by_labels, damaged(), tmp_path)
+
+    np.testing.assert_array_equal(untaught.model.read("head.w"), expected.model.read("head.w"))
+
+
+def test_labels_alone_repair_a_technique_when_there_is_no_teacher(tmp_path: Path) -> None:
+    spec = Ternarize(epochs=1, batch_size=16, min_size=2)
+    other = Distill(alpha=1, epochs=1, batch_size=16)
+
+    taught, untaught = (take(spec, cnn(), tmp_path, taught=taught).curve for taught in (True, False))
+    damaged_alike = take(Ternarize(epochs=0, min_size=2), cnn(), tmp_path).model
+
+    assert untaught[0].validation_loss == take(other, damaged_alike, tmp_path).curve[0].validation_loss
+    assert taught[0].validation_loss != untaught[0].validation_loss
 
 
 def test_refusal_when_the_teacher_is_unknown(tmp_path: Path) -> None:

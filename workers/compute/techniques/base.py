@@ -26,7 +26,8 @@ class Context:
 
     `original` is the upload, untouched; `models` are those that the recipe names, by id. `assistant` is the model as
     the last step that trained left it, `replaced` whether another took the upload's place before. `next_trains` tells
-    a technique that it need not retrain by itself. `scratch` is a folder that it may write to.
+    a technique that it need not retrain by itself. Unless `taught`, training goes by the labels alone. `scratch` is a
+    folder that it may write to.
     """
 
     original: Model
@@ -40,6 +41,7 @@ class Context:
     threads: int = 2
     seed: int = 0
     next_trains: bool = False
+    taught: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ def planned_epochs(spec: RetrainedSpec, context: Context) -> float:
 def retrain(
     model: Model, spec: RetrainedSpec, context: Context, on_step: OnStep | None = None
 ) -> tuple[CurvePoint, ...]:
-    """Train `model` in place under its constraints, with the upload as teacher; return the curve, maybe empty."""
+    """Train `model` in place under its constraints, with the upload as teacher; return the curve, maybe empty.
+
+    Where the context has no teacher, the labels alone are learned.
+    """
     epochs = planned_epochs(spec, context)
     if epochs == 0 or context.dataset is None:
         return ()
@@ -82,7 +87,8 @@ def retrain(
         device=context.device,
         threads=context.threads,
     )
-    return fit(model, context.dataset, settings, teacher=context.original, progress=context.progress, on_step=on_step)
+    teacher = context.original if context.taught else None
+    return fit(model, context.dataset, settings, teacher=teacher, progress=context.progress, on_step=on_step)
 
 
 def shrunk(before: Model, after: Model) -> str:

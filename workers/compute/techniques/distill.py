@@ -24,10 +24,12 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
     else than `model`, and layers that cannot be matched.
     """
     dataset = dataset_of(context, "distill")
-    teacher = _teacher(spec, context)
+    teacher = _teacher(spec, context) if context.taught else None
     alpha = spec.alpha if dataset.labelled else 0.0
     student = _student(model, spec, context)
-    guidance = _guidance(student, teacher, spec, related=_related(spec, context))
+    guidance = None
+    if teacher is not None:
+        guidance = _guidance(student, teacher, spec, related=_related(spec, context))
     settings = Fit(
         epochs=spec.epochs,
         learning_rate=spec.learning_rate,
