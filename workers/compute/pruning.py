@@ -68,11 +68,13 @@ class Ramp:
         Raises TechniqueNotApplicable when there are too few steps for any movement.
         """
         last = int(_RAMP * total)
+        if step == 0:
+            self._begin(executor)
         if step > last:
             return False
         names = [name for name in self.targets if name in executor.trained]
         if self.movement is not None:
-            self._follow(self.movement, step, last, executor)
+            self._follow(self.movement, last)
         if step % max(1, last // _STAIRS) == 0 or step == last:
             self._climb((1 - step / last) ** 3 if last else 0.0, names, executor)
         if self.movement is not None and step < last:
@@ -91,14 +93,18 @@ class Ramp:
             raise TechniqueNotApplicable(msg)
         constrain(model, largest(model, self.targets, self.choose, self.end))
 
-    def _follow(self, movement: Movement, step: int, last: int, executor: Executor) -> None:
+    def _begin(self, executor: Executor) -> None:
+        """Forget an earlier training, such as a trial of a learning rate."""
+        self.before, self.climbed = dict(executor.model.constraints), False
+        if self.movement is not None:
+            self.movement.forget()
+
+    def _follow(self, movement: Movement, last: int) -> None:
         if last == 0:
             msg = (
                 "movement is learned over steps of training; there is but one: set more epochs or a smaller batch_size"
             )
             raise TechniqueNotApplicable(msg)
-        if step == 0:
-            self.before = dict(executor.model.constraints)
         movement.settle()
 
     def _climb(self, left: float, names: Collection[str], executor: Executor) -> None:

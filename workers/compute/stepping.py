@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.contracts.report import Measurement, StepReport
@@ -84,7 +84,9 @@ def _take(bench: Bench, course: Course, index: int, last: Taken | None, previous
     started = time.monotonic()
     before, assistant = (bench.source, None) if last is None else (last.model, last.assistant)
     spec = course.steps[index]
-    outcome = TECHNIQUES[spec.technique](before.clone(), spec, _context(bench, course, index, assistant))
+    found: dict[str, None] = {}  # in order, and each but once: a technique may train in rounds
+    context = replace(_context(bench, course, index, assistant), finding=found.setdefault)
+    outcome = TECHNIQUES[spec.technique](before.clone(), spec, context)
     dense = place(bench.scratch, course.folder(f"step-{index}"))
     save(outcome.model, dense)
     constraints = promises.check(before, outcome.model, dense)
@@ -96,7 +98,7 @@ def _take(bench: Bench, course: Course, index: int, last: Taken | None, previous
         options=_options(spec),
         duration_s=time.monotonic() - started,
         changed=changed,
-        notes=[*outcome.notes, *_hastened(bench, packed), *([] if changed else ["This step changed nothing."])],
+        notes=[*outcome.notes, *found, *_hastened(bench, packed), *([] if changed else ["This step changed nothing."])],
         curve=list(outcome.curve),
         measurement=_measure(bench, outcome.model, file, timed=course.control is None),
         constraints=constraints,

@@ -81,7 +81,9 @@ class RetrainedSpec(StepSpec):
         le=1000,
         description="retraining after this step; default: 1 with data and no training step next, else 0",
     )
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of the retraining")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="peak learning rate of the retraining; default: found by a short range test"
+    )
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
 

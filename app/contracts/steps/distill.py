@@ -31,7 +31,9 @@ class Distill(StepSpec):
     hidden: float = Field(0.0, ge=0, le=1000, description="weight of the error of what passes between layers")
     attention: float = Field(0.0, ge=0, le=1000, description="weight of the divergence of attention inside layers")
     epochs: float = Field(2.0, gt=0, le=1000, description="passes over the training data")
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="peak learning rate; default: found by a short range test"
+    )
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
     max_minutes: float | None = Field(None, gt=0, le=10_080, description="stop training after this long")

@@ -19,7 +19,9 @@ class Retrain(StepSpec):
 
     technique: Literal["retrain"] = "retrain"
     epochs: float = Field(2.0, gt=0, le=1000, description="passes over the training data")
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="peak learning rate; default: found by a short range test"
+    )
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decoupled weight decay")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")

@@ -99,6 +99,18 @@ class Executor(nn.Module):
         self._segments: dict[frozenset[str], tuple[Segment, ...]] = {}
         self._plan(frozenset())
 
+    def anew(self) -> "Executor":
+        """Return an executor of a copy of the model, as it was before any training here; neither changes the other."""
+        found = Executor(
+            self.model.clone(),
+            device=str(self.device),
+            trainable=bool(self.trained),
+            dtype=self.precision,
+            activation_bytes=self.activation_bytes,
+        )
+        found.fixed_statistics, found.recomputes, found._fitting = self.fixed_statistics, self.recomputes, self._fitting
+        return found
+
     def _tensor(self, name: str) -> Tensor:
         found = from_numpy(self.model.read(name))
         return found.to(self.device, widen(found.dtype, self.precision))

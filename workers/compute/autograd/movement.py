@@ -43,6 +43,11 @@ class Movement:
                 self.scores[name] = self.scores.get(name, torch.zeros_like(product)) - share * product
         self._products, self._squares, self._hooks = {}, [], []
 
+    def forget(self) -> None:
+        """Begin again without scores."""
+        self.settle()
+        self.scores = {}
+
     def _seen(self, name: str, weight: torch.nn.Module, _inputs: object, shown: Tensor) -> Tensor | None:
         if not (torch.is_grad_enabled() and shown.requires_grad):
             return None

@@ -18,6 +18,7 @@ from workers.compute.autograd.guiding import Guidance, Guide
 from workers.compute.autograd.losses import Objective, check_labels, heads_for
 from workers.compute.autograd.optimization import optimizer_of, rate_at
 from workers.compute.autograd.prediction import predict, resolve_device
+from workers.compute.autograd.rate_finding import find_rate, undisturbed
 from workers.compute.autograd.repeatability import repeatable
 from workers.compute.autograd.teaching import Targets, targets_of, teacher_of
 from workers.compute.datasets.samples import Dataset, Samples
@@ -30,26 +31,30 @@ _TEACHING = 0.1
 # Batches that tell which statistics batch normalization goes by, and the ratio of losses that is no chance. (Before
 # any training both losses are those of guessing.)
 _TRIALS, _CLEARLY = 8, 1.5
+# Batches of held-out rows that tell learning rates apart.
+_HELD_OUT = 16
 # Points of the curve between validations, over the whole training.
 _POINTS = 50
 
 Progress = Callable[[float, CurvePoint | None], None]
 # Called before each step with its number and how many there are. Returns whether it will change the constraints again:
-# until then, no state is one to stop at.
+# until then, no state is one to stop at. What it remembers is of a training that began with step 0.
 OnStep = Callable[[int, int, Executor], bool]
+Finding = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Fit:
     """Settings of one training. `epochs` may be a fraction; `patience` counts validations without a better one.
 
-    `alpha` weighs labels against the teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run
-    that it ended is not repeatable bit for bit). `device` is a PyTorch device or "auto". `guidance` adds the teacher's
-    inner values to the loss of each step; what is validated is answers alone.
+    Without a `learning_rate` a range test finds one, and `finding` hears of it. `alpha` weighs labels against the
+    teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run that it ended is not repeatable bit
+    for bit). `device` is a PyTorch device or "auto". `guidance` adds the teacher's inner values to the loss of each
+    step; what is validated is answers alone.
     """
 
     epochs: float = 1.0
-    learning_rate: float = 5e-5
+    learning_rate: float | None = 5e-5
     batch_size: int = 32
     weight_decay: float = 0.01
     patience: int | None = 3
@@ -63,6 +68,7 @@ class Fit:
     device: str = "cpu"
     threads: int = 2
     guidance: Guidance | None = None
+    finding: Finding = lambda _words: None
 
 
 def fit(
@@ -76,6 +82,7 @@ def fit(
 ) -> tuple[CurvePoint, ...]:
     """Train `model` in place and keep the best validated state, the start included; return the curve.
 
+    `on_step` may change constraints before a step.
     Same arguments, same bits on the CPU. The teacher's logits are computed once, in the first tenth of the progress,
     when they fit into memory. Raises TechniqueNotApplicable when there is nothing to learn from or training diverges,
     DatasetMismatch when rows or labels do not fit the model.
@@ -85,6 +92,11 @@ def fit(
     settings = replace(settings, device=resolve_device(settings.device))
     with repeatable(settings.device, settings.threads, settings.seed):
         session = _session(model, dataset, settings, teacher, progress)
+        session.choose_statistics()
+        if settings.learning_rate is None:
+            found = find_rate(session.total, lambda rate, steps: session.trial(rate, steps, on_step))
+            session.rate = found.rate
+            settings.finding(found.note)
         session.train(progress, on_step)
         session.executor.write_back()
     progress(1.0, None)
@@ -112,7 +124,8 @@ def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | Non
     if dataset.task == "regression" and dataset.train.labels is not None:
         spread = float(np.var(dataset.train.labels.astype(np.float64))) or 1.0
         objective = replace(objective, spreads=(spread,))
-    found = _Session(executor, dataset, settings, objective, targets, validation_targets, guide)
+    rate = settings.learning_rate or 0.0  # it is found later
+    found = _Session(executor, dataset, settings, objective, rate, targets, validation_targets, guide)
     found.check()
     return found
 
@@ -136,6 +149,7 @@ class _Session:
     dataset: Dataset
     settings: Fit
     objective: Objective
+    rate: float
     targets: Targets | None
     validation_targets: Targets | None
     guide: Guide | None = None
@@ -145,10 +159,13 @@ class _Session:
     best_revision: int = -1
     stale: int = 0
     diverged: bool = False
+    began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        """Find the axis that text batches are trimmed along."""
+        """Find the axis that text batches are trimmed along, and count the steps."""
         self.sequence = sequence_inputs(self.executor.model)
+        self.per_epoch = len(epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, 0))
+        self.total = max(1, round(self.settings.epochs * self.per_epoch))
 
     def check(self) -> None:
         """Refuse rows and labels that do not fit, before any time is spent."""
@@ -171,24 +188,14 @@ class _Session:
 
     def train(self, progress: Progress, on_step: OnStep | None) -> None:
         """Run all steps, then go back to the best state."""
-        settings, rows = self.settings, len(self.dataset.train)
-        per_epoch = len(epoch_rows(rows, settings.batch_size, settings.seed, 0))
-        total = max(1, round(settings.epochs * per_epoch))
+        settings, per_epoch, total = self.settings, self.per_epoch, self.total
         every = max(1, per_epoch // max(1, settings.validations_per_epoch))
-        optimizer = self.optimizer()
         base = _TEACHING if self.targets is not None else 0.0
-        deadline = math.inf if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
-        self.choose_statistics()
+        deadline = math.inf if settings.max_minutes is None else self.began + settings.max_minutes * 60
         self.validate(0, 0.0, None)
         losses: list[float] = []
-        for step, chosen in enumerate(self.batches(per_epoch, total)):
-            before = list(self.executor.parameters())
-            changing = on_step is not None and on_step(step, total, self.executor)
-            if not _same(before, list(self.executor.parameters())):
-                optimizer = self.optimizer()
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * rate_at(step, total, settings.warmup)
-            losses.append(self.step(optimizer, batch_of(self.dataset.train, chosen, self.sequence)))
+        for step, (loss, changing) in enumerate(self.steps(total, on_step)):
+            losses.append(loss)
             done, last = step + 1, step + 1 == total or time.monotonic() > deadline
             share = base + (1 - base) * done / total
             if self.diverged:
@@ -203,6 +210,44 @@ class _Session:
                 break
         self.restore()
 
+    def steps(self, total: int, on_step: OnStep | None) -> Iterator[tuple[float, bool]]:
+        """Take `total` steps, on the learning rate's whole way; yield the loss and whether constraints will change."""
+        optimizer = self.optimizer()
+        for step, chosen in enumerate(self.batches(total)):
+            before = list(self.executor.parameters())
+            changing = on_step is not None and on_step(step, total, self.executor)
+            if not _same(before, list(self.executor.parameters())):
+                optimizer = self.optimizer()
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate * rate_at(step, total, self.settings.warmup)
+            yield self.step(optimizer, batch_of(self.dataset.train, chosen, self.sequence)), changing
+
+    def trial(self, rate: float, steps: int, on_step: OnStep | None) -> float:
+        """Return the loss on held-out rows of a copy that trained for some steps, infinite if it diverged.
+
+        What is to be trained stays as it is, random numbers and a guide's projections included.
+        """
+        copied = replace(self, executor=self.executor.anew(), rate=rate, curve=[], best={})
+        with undisturbed(self.settings.device, self.guide):
+            for _ in copied.steps(steps, on_step):
+                if copied.diverged:
+                    return math.inf
+            return copied.held_out_loss()
+
+    def held_out_loss(self) -> float:
+        """Return the mean loss on validation rows, or on the last training rows of an epoch if there are none.
+
+        Batch normalization goes by what training goes by: after a few steps its running statistics lag behind.
+        """
+        samples, targets = self.dataset.validation, self.validation_targets
+        if not len(samples):
+            samples, targets = self.dataset.train, self.targets
+        chosen = epoch_rows(len(samples), self.settings.batch_size, self.settings.seed, 0)[-_HELD_OUT:]
+        self.executor.train()
+        with torch.no_grad():
+            batches = (batch_of(samples, rows, self.sequence) for rows in chosen)
+            return float(np.mean([float(self.loss(batch, targets)) for batch in batches]))
+
     @property
     def guided(self) -> tuple[str, ...]:
         """The inner values that follow the teacher's."""
@@ -210,7 +255,7 @@ class _Session:
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer of the weights, and of the projections that are trained beside them."""
-        found = optimizer_of(self.executor, self.settings.learning_rate, self.settings.weight_decay)
+        found = optimizer_of(self.executor, self.rate, self.settings.weight_decay)
         projections = [] if self.guide is None else list(self.guide.parameters())
         if projections:
             found.add_param_group({"params": projections, "weight_decay": 0.0})
@@ -238,11 +283,11 @@ class _Session:
                 statistic.copy_(before)
         executor.fixed_statistics = losses[1] > _CLEARLY * losses[0]
 
-    def batches(self, per_epoch: int, total: int) -> Iterator[np.ndarray]:
+    def batches(self, total: int) -> Iterator[np.ndarray]:
         """Yield the row numbers of each step."""
-        for epoch in range(-(-total // per_epoch)):
+        for epoch in range(-(-total // self.per_epoch)):
             rows = epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch)
-            yield from rows[: total - epoch * per_epoch]
+            yield from rows[: total - epoch * self.per_epoch]
 
     def step(self, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
         """Take one step; a loss or gradient that is not finite ends the training before it reaches the weights."""
@@ -322,7 +367,7 @@ class _Session:
         if self.best and self.best_revision == self.executor.revision:
             self.executor.load_state_dict(self.best)
         elif self.diverged:
-            msg = f"training diverged at learning rate {self.settings.learning_rate:g}; use a smaller one"
+            msg = f"training diverged at learning rate {self.rate:g}; use a smaller one"
             raise TechniqueNotApplicable(msg)
 
     def record(self, point: CurvePoint) -> CurvePoint:

@@ -7,7 +7,7 @@ from pathlib import Path
 from app.contracts.report import CurvePoint
 from app.contracts.steps.base import RetrainedSpec
 from app.errors import TechniqueNotApplicable
-from workers.compute.autograd.training import Fit, OnStep, fit
+from workers.compute.autograd.training import Finding, Fit, OnStep, fit
 from workers.compute.datasets.samples import Dataset
 from workers.compute.graph.costs import cost
 from workers.compute.graph.model import Model
@@ -27,7 +27,7 @@ class Context:
     `original` is the upload, untouched; `models` are those that the recipe names, by id. `assistant` is the model as
     the last step that trained left it, `replaced` whether another took the upload's place before. `next_trains` tells
     a technique that it need not retrain by itself. Unless `taught`, training goes by the labels alone. `scratch` is a
-    folder that it may write to.
+    folder that it may write to. `finding` hears what training found out by itself: a learning rate.
     """
 
     original: Model
@@ -42,6 +42,7 @@ class Context:
     seed: int = 0
     next_trains: bool = False
     taught: bool = True
+    finding: Finding = lambda _words: None
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def retrain(
         seed=context.seed,
         device=context.device,
         threads=context.threads,
+        finding=context.finding,
     )
     teacher = context.original if context.taught else None
     return fit(model, context.dataset, settings, teacher=teacher, progress=context.progress, on_step=on_step)

@@ -42,6 +42,7 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
         device=context.device,
         threads=context.threads,
         guidance=guidance,
+        finding=context.finding,
     )
     curve = fit(student, dataset, settings, teacher=teacher, progress=context.progress)
     notes = () if guidance is None else tuple(_notes(guidance))

@@ -24,5 +24,6 @@ def apply(model: Model, spec: Retrain, context: Context) -> Outcome:
         seed=context.seed,
         device=context.device,
         threads=context.threads,
+        finding=context.finding,
     )
     return Outcome(trained, (), fit(trained, dataset, settings, progress=context.progress))
