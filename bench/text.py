@@ -27,14 +27,18 @@ _THIN: Step = {"technique": "prune_neurons", "ratio": 0.75, "kinds": ["neurons"]
 _LESS_HEADS: Step = {"technique": "prune_neurons", "ratio": 0.5, "kinds": ["heads"], "epochs": 0}
 _INT8: Step = {"technique": "quantize_int8"}
 _RECIPES: dict[str, list[Step]] = {
-    "int8": [{"technique": "prune_layers", "keep": 2}, {"technique": "distill", "epochs": 3}, _INT8],
+    "int8": [
+        {"technique": "prune_layers", "keep": 2},
+        {"technique": "distill", "epochs": 3, "learning_rate": 0.0005},
+        _INT8,
+    ],
     "fast": [
         _TRIM,
         {"technique": "prune_layers", "keep": 1, "epochs": 0},
         {"technique": "prune_positions"},
         _THIN,
         _LESS_HEADS,
-        {"technique": "distill", "epochs": 4},
+        {"technique": "distill", "epochs": 4, "learning_rate": 0.0005},
         _INT8,
     ],
     "smallest": [
@@ -44,7 +48,7 @@ _RECIPES: dict[str, list[Step]] = {
         _THIN,
         _LESS_HEADS,
         {"technique": "factorize", "kinds": ["embeddings"], "rank": 0.334, "epochs": 0},
-        {"technique": "distill", "epochs": 8, "patience": 6},
+        {"technique": "distill", "epochs": 8, "patience": 6, "learning_rate": 0.0005},
         {"technique": "ternarize", "epochs": 8, "patience": 8, "learning_rate": 0.001},
         _INT8,
     ],
