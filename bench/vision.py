@@ -17,8 +17,8 @@ _CASES: dict[str, dict[str, list[Step]]] = {
     "lenet-300-100": {"prune-share": [{**_PRUNE, "sparsity": 0.948, "epochs": 60}, {**_SHARE, "epochs": 10}]},
     "lenet-5": {"prune-share": [{**_PRUNE, "sparsity": 0.945, "epochs": 20}, {**_SHARE, "epochs": 5}]},
     "resnet-20": {
-        "ternary": [{"technique": "ternarize", "epochs": 3, **_FEW}, {"technique": "fold_batch_norm"}],
-        "binary": [{"technique": "binarize", "epochs": 5, **_FEW}, {"technique": "fold_batch_norm"}],
+        "ternary": [{"technique": "ternarize", "epochs": 4, **_FEW}, {"technique": "fold_batch_norm"}],
+        "binary": [{"technique": "binarize", "epochs": 6, **_FEW}, {"technique": "fold_batch_norm"}],
     },
 }
 # What the papers report of their own networks and data, and the file they count.

@@ -16,6 +16,7 @@ from workers.compute.graph import model as graph
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian package dataset-fashion-mnist
 WIDTHS, BLOCKS = (48, 96), 3  # 1,168,000 weights: large enough for its time to be measured
+_VALIDATION_ROWS = 5_000
 _TRAIN_SHARE = 0.7  # of the rows, when the data set has no split of its own; validation 0.1, the rest test
 
 
@@ -35,12 +36,13 @@ def digits(folder: Path, epochs: float = 12) -> tuple[Path, Path]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an original for Fashion-MNIST is made and trained."""
+    """How an original is made and trained, on how many rows where there are more."""
 
     network: Callable[[], onnx.ModelProto]
     epochs: float
     learning_rate: float = 2e-3
     batch_size: int = 64
+    rows: int = 55_000
 
 
 FASHION_NETWORKS = {
@@ -48,19 +50,22 @@ FASHION_NETWORKS = {
     "lenet-300-100": Recipe(lenet_300_100, 12, 1e-3),
     "lenet-5": Recipe(lenet_5, 12, 1e-3),
     # Twice as wide as the one for CIFAR, at half the side: as many multiply-accumulates, four times the weights.
-    "resnet-20": Recipe(lambda: residual_cnn((32, 64, 128), 3, 28, 10, stride=2), 6),
+    "resnet-20": Recipe(lambda: residual_cnn((32, 64, 128), 3, 28, 10, stride=2), 6, rows=20_000),
 }
 
 
 def fashion(folder: Path, network: str = "residual") -> tuple[Path, Path]:
-    """Write `<network>.onnx` and `fashion.npz`: Fashion-MNIST, its last 5,000 training pictures as validation."""
+    """Write `<network>.onnx` and `fashion-<rows>.npz`; the last 5,000 of the training pictures are for validation."""
+    recipe = FASHION_NETWORKS[network]
     train, train_labels = _idx("train-images-idx3-ubyte"), _idx("train-labels-idx1-ubyte")
     test, test_labels = _idx("t10k-images-idx3-ubyte"), _idx("t10k-labels-idx1-ubyte")
-    pictures = (np.concatenate([train, test])[:, None] / 255).astype(np.float32)
-    split = np.array(["train"] * (len(train) - 5_000) + ["validation"] * 5_000 + ["test"] * len(test))
-    labels = np.concatenate([train_labels, test_labels]).astype(np.int64)
-    data = written(folder / "fashion.npz", {"image": pictures, "label": labels, "split": split})
-    return trained(folder / f"{network}.onnx", FASHION_NETWORKS[network], data), data
+    first = len(train) - _VALIDATION_ROWS - recipe.rows
+    pictures = (np.concatenate([train[first:], test])[:, None] / 255).astype(np.float32)
+    split = np.array(["train"] * recipe.rows + ["validation"] * _VALIDATION_ROWS + ["test"] * len(test))
+    labels = np.concatenate([train_labels[first:], test_labels]).astype(np.int64)
+    rows = {"image": pictures, "label": labels, "split": split}
+    data = written(folder / f"fashion-{recipe.rows}.npz", rows)
+    return trained(folder / f"{network}.onnx", recipe, data), data
 
 
 def written(data: Path, rows: Mapping[str, np.ndarray]) -> Path:
