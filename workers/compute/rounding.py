@@ -58,7 +58,9 @@ def _rounded(model: Model, source: ir.Node, x: ir.Value) -> ir.Value:
         nodes[-1].outputs[0].name = f"{prefix}/{len(nodes)}"
         return nodes[-1].outputs[0]
 
-    nothing, levels, least = (_number(model, f"{prefix}/{number:g}", number) for number in (0.0, _LEVELS, _LEAST))
+    nothing, levels, least = (
+        model.add(f"{prefix}/{number:g}", np.asarray(number, np.float32)) for number in (0.0, _LEVELS, _LEAST)
+    )
     low = add("Min", add("ReduceMin", x, keepdims=0), nothing)
     high = add("Max", add("ReduceMax", x, keepdims=0), nothing)
     scale = add("Max", add("Div", add("Sub", high, low), levels), least)
@@ -66,10 +68,3 @@ def _rounded(model: Model, source: ir.Node, x: ir.Value) -> ir.Value:
     found = add("DequantizeLinear", add("QuantizeLinear", x, scale, zero), scale, zero)
     model.graph.insert_after(source, nodes)
     return found
-
-
-def _number(model: Model, name: str, number: float) -> ir.Value:
-    tensor = ir.tensor(np.asarray(number, np.float32), name=name)
-    value = ir.Value(name=name, shape=ir.Shape(()), type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value

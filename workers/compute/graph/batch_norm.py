@@ -113,11 +113,7 @@ def _rescale(model: Model, name: str, factor: Float) -> None:
 
 
 def _set_bias(model: Model, node: ir.Node, values: Float, name: str) -> None:
-    while name in model.graph.initializers:
-        name += "_"
-    bias = ir.Value(name=name, const_value=ir.tensor(values, name=name), shape=ir.Shape(values.shape))
-    bias.type = ir.TensorType(ir.DataType.from_numpy(values.dtype))
-    model.graph.register_initializer(bias)
+    bias = model.add(name, values)
     if len(node.inputs) < _BIASED:
         node.resize_inputs(_BIASED)
     node.replace_input_with(_BIAS, bias)

@@ -35,10 +35,8 @@ def quantize_tables(model: Model, exclude: Collection[str], *, per_row: bool) ->
         weights = model.read(name)
         quantized, scales = quantize(weights, 0 if per_row else None)
         kind = ir.DataType.from_numpy(weights.dtype)
-        table = _initializer(model, f"{name}_int8", quantized)
-        scale = _initializer(
-            model, f"{name}_scale", scales.astype(weights.dtype).reshape(-1, *[1] * (weights.ndim - 1))
-        )
+        table = model.add(f"{name}_int8", quantized)
+        scale = model.add(f"{name}_scale", scales.astype(weights.dtype).reshape(-1, *[1] * (weights.ndim - 1)))
         for use in tuple(value.uses()):
             _gather_int8(use.node, table, scale, kind, per_row=per_row)
         del model.graph.initializers[name]
@@ -102,8 +100,8 @@ def _decode(model: Model, name: str, quantized: NDArray[np.int8], scales: NDArra
     kind = ir.DataType.from_numpy(weights.dtype)
     del model.graph.initializers[name]
     model.constraints.pop(name, None)
-    stored = _initializer(model, f"{name}_int8", quantized)
-    scale = _initializer(model, f"{name}_scale", scales.astype(weights.dtype))
+    stored = model.add(f"{name}_int8", quantized)
+    scale = model.add(f"{name}_scale", scales.astype(weights.dtype))
     cast = ir.node("Cast", [stored], {"to": int(kind)}, name=f"{name}/cast")
     cast.outputs[0].name = f"{name}/unscaled"
     product = ir.node("Mul", [cast.outputs[0], scale], name=f"{name}/scaled")
@@ -111,10 +109,3 @@ def _decode(model: Model, name: str, quantized: NDArray[np.int8], scales: NDArra
     decoded.name, decoded.shape, decoded.type = name, ir.Shape(quantized.shape), ir.TensorType(kind)
     value.replace_all_uses_with(decoded)
     model.graph.insert_before(next(iter(model.graph)), [cast, product])
-
-
-def _initializer(model: Model, name: str, values: NDArray[np.generic]) -> ir.Value:
-    tensor = ir.tensor(np.asarray(values, order="C"), name=name)
-    value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value

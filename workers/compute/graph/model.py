@@ -68,6 +68,22 @@ class Model:
         initializer.shape = onnx_ir.Shape(values.shape)
         initializer.dtype = initializer.const_value.dtype
 
+    def add(self, name: str, values: NDArray[np.generic]) -> onnx_ir.Value:
+        """Return a new initializer of these values, under the name or one like it that nothing has."""
+        tensor = onnx_ir.tensor(np.asarray(values, order="C"), name=self.unused(name))
+        kind = onnx_ir.TensorType(tensor.dtype)
+        added = onnx_ir.Value(name=tensor.name, shape=onnx_ir.Shape(values.shape), type=kind, const_value=tensor)
+        self.graph.register_initializer(added)
+        return added
+
+    def unused(self, name: str) -> str:
+        """Return the name, or one like it that no value of the model has."""
+        taken = {*self.graph.initializers, *(str(value.name) for value in self.graph.inputs)}
+        taken.update(str(value.name) for node in self.graph.all_nodes() for value in node.outputs)
+        while name in taken:
+            name += "_"
+        return name
+
     def clone(self) -> "Model":
         """Return an independent copy; tensors are shared until `write` replaces one of them."""
         return Model(self.ir.clone(), copy.copy(self.constraints))

@@ -44,12 +44,10 @@ class _Edit:
     """One model under the edit."""
 
     def __init__(self, model: Model) -> None:
-        self._graph = model.graph
+        self._model, self._graph = model, model.graph
         types = infer_apart(model)
         sizes = {name: found for name, (_, shape) in types.items() if (found := complete(shape)) is not None}
         self.view = View(model, sizes, constants(model.graph))
-        self._taken = {str(value.name) for node in model.graph.all_nodes() for value in node.outputs}
-        self._taken |= {*model.graph.initializers, *(str(value.name) for value in model.graph.inputs)}
 
     def keeping_axis(self, node: ir.Node) -> ir.Node:
         """Replace a selection by a Gather that keeps its axis, and what a single position loses it by."""
@@ -110,26 +108,13 @@ class _Edit:
 
     def _add(self, node: ir.Node, before: ir.Node, sizes: Sizes) -> None:
         source, result = node.inputs[0], node.outputs[0]
-        node.name = result.name = self._unused(f"{source.name if source else ''}/{node.op_type}")
+        node.name = result.name = self._model.unused(f"{source.name if source else ''}/{node.op_type}")
         result.type = source.type if source is not None else None
         self.view.sizes[node.name] = sizes
         self._graph.insert_before(before, node)
 
     def _numbers(self, numbers: Sequence[int]) -> ir.Value:
         """Return an initializer of these numbers, one for all that need them."""
-        values = np.asarray(numbers, np.int64)
         name = f"{_NUMBERS}/{'_'.join(str(number) for number in numbers)}"
         known = self._graph.initializers.get(name)
-        if known is not None:
-            return known
-        self._taken.add(name)
-        made = ir.Value(name=name, const_value=ir.tensor(values, name=name), shape=ir.Shape(values.shape))
-        made.type = ir.TensorType(ir.DataType.INT64)
-        self._graph.register_initializer(made)
-        return made
-
-    def _unused(self, name: str) -> str:
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
+        return known if known is not None else self._model.add(name, np.asarray(numbers, np.int64))

@@ -96,13 +96,13 @@ def split(model: Model, site: Site, first: Float, second: Float) -> None:
     inner_type = "MatMul" if node.op_type == "Gemm" else node.op_type
     left = first if node.op_type == "Gemm" else site.weight(first, rank)
     values = [
-        _initializer(model, f"{site.name}.first", left.astype(old.dtype)),
-        _initializer(model, f"{site.name}.second", site.weight(second, rank).astype(old.dtype)),
+        model.add(f"{site.name}.first", left.astype(old.dtype)),
+        model.add(f"{site.name}.second", site.weight(second, rank).astype(old.dtype)),
     ]
     operands = [site.x, values[0]] if site.index == 1 else [values[0], site.x]
     attributes = tuple(node.attributes.values()) if node.op_type == "Conv" else ()
     inner = ir.Node("", inner_type, operands, attributes, name=f"{node.name or site.name}.first")
-    inner.outputs[0].name, inner.outputs[0].type = _unused(model, f"{site.name}.inner"), site.x.type
+    inner.outputs[0].name, inner.outputs[0].type = model.unused(f"{site.name}.inner"), site.x.type
     model.graph.insert_before(node, inner)
     node.replace_input_with(1 - site.index, inner.outputs[0])
     node.replace_input_with(site.index, values[1])
@@ -115,32 +115,15 @@ def _split_table(model: Model, site: Site, first: Float, second: Float) -> None:
     """Look rows of `first` up and multiply them by `second` (Lan et al., 2020)."""
     node, old = site.node, model.read(site.name)
     thin, wide = (
-        _initializer(model, f"{site.name}.{name}", values.astype(old.dtype))
+        model.add(f"{site.name}.{name}", values.astype(old.dtype))
         for name, values in (("first", first), ("second", second))
     )
     product = ir.Node("", "MatMul", [node.outputs[0], wide], name=f"{node.name or site.name}.second")
     rows, result = node.outputs[0], product.outputs[0]
-    result.name, result.type, result.shape = _unused(model, f"{site.name}.rows"), rows.type, rows.shape
+    result.name, result.type, result.shape = model.unused(f"{site.name}.rows"), rows.type, rows.shape
     ir.convenience.replace_all_uses_with(rows, result, replace_graph_outputs=True)
     product.replace_input_with(0, rows)
     rows.shape = None
     node.replace_input_with(0, thin)
     model.graph.insert_after(node, product)
     del model.graph.initializers[site.name]
-
-
-def _initializer(model: Model, name: str, values: Float) -> ir.Value:
-    tensor = ir.tensor(np.asarray(values, order="C"), name=_unused(model, name))
-    kind = ir.TensorType(tensor.dtype)
-    value = ir.Value(name=tensor.name, shape=ir.Shape(values.shape), type=kind, const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
-
-
-def _unused(model: Model, name: str) -> str:
-    """Return the name, or one like it that no value of the model has."""
-    taken = set(model.graph.initializers) | {str(value.name) for value in model.graph.inputs}
-    taken |= {str(value.name) for node in model.graph.all_nodes() for value in node.outputs}
-    while name in taken:
-        name += "_"
-    return name

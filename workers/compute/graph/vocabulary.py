@@ -74,17 +74,7 @@ def _remap(model: Model, table: str, values: NDArray[np.int32]) -> ir.Value:
         tensor = value.const_value
         if tensor is not None and tensor.dtype == ir.DataType.INT32 and np.array_equal(model.read(name), values):
             return value
-    name = f"{table}.rows"
-    while name in model.graph.initializers:
-        name += "_"
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(values.shape),
-        type=ir.TensorType(ir.DataType.INT32),
-        const_value=ir.tensor(values, name=name),
-    )
-    model.graph.register_initializer(value)
-    return value
+    return model.add(f"{table}.rows", values)
 
 
 def _insert(model: Model, lookup: ir.Node, remap: ir.Value) -> None:
@@ -96,14 +86,7 @@ def _insert(model: Model, lookup: ir.Node, remap: ir.Value) -> None:
     mapping = next(shared, None)
     if mapping is None:
         mapping = ir.node("Gather", [remap, ids], name=f"{lookup.name or remap.name}.row")
-        mapping.outputs[0].name = _unused(model, f"{ids.name}.{remap.name}")
+        mapping.outputs[0].name = model.unused(f"{ids.name}.{remap.name}")
         mapping.outputs[0].type, mapping.outputs[0].shape = ir.TensorType(ir.DataType.INT32), ids.shape
         model.graph.insert_before(lookup, mapping)
     lookup.replace_input_with(1, mapping.outputs[0])
-
-
-def _unused(model: Model, name: str) -> str:
-    taken = {str(value.name) for node in model.graph.all_nodes() for value in (*node.inputs, *node.outputs) if value}
-    while name in taken:
-        name += "_"
-    return name

@@ -73,15 +73,7 @@ class _Cut:
         """Return an initializer that holds whole numbers; equal ones are shared."""
         key = tuple(values)
         if key not in self._numbers:
-            name, taken = "sizes_" + "_".join(map(str, key)), self.model.graph.initializers
-            while name in taken:
-                name += "_"
-            tensor = ir.tensor(np.asarray(key, np.int64), name=name)
-            value = ir.Value(
-                name=name, shape=ir.Shape((len(key),)), type=ir.TensorType(tensor.dtype), const_value=tensor
-            )
-            self.model.graph.register_initializer(value)
-            self._numbers[key] = value
+            self._numbers[key] = self.model.add("sizes_" + "_".join(map(str, key)), np.asarray(key, np.int64))
         return self._numbers[key]
 
     def add(self, before: ir.Node, op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
