@@ -71,6 +71,7 @@ def test_report_shows_each_control_beside_the_result(told: Told) -> None:
     assert [bool(step.curve) for step in untrained.steps] == [False, False]
     assert [step.technique for step in untaught.steps] == [step.technique for step in report.steps]
     assert len(untaught.steps[0].curve) > 2
+    assert untaught.steps[0].curve[0].validation_loss != report.steps[0].curve[0].validation_loss  # another loss
     result = report.after.quality
     assert result is not None
     for control in report.controls:
