@@ -16,7 +16,7 @@ from tests.workers.techniques.steps import take
 from workers.compute.autograd import rate_finding, training
 from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.guiding import Guidance
-from workers.compute.autograd.rate_finding import FIXED, LADDER, chosen, find_rate, trial_steps
+from workers.compute.autograd.rate_finding import CAUTION, FIXED, LADDER, chosen, find_rate, trial_steps
 from workers.compute.autograd.training import fit
 from workers.compute.datasets.samples import Dataset
 from workers.compute.graph.constraints import Codebook, Mask, Signs
@@ -63,8 +63,8 @@ def test_climb_ends_when_the_loss_gets_clearly_worse() -> None:
 
     found = find_rate(1000, trial)
 
-    assert (found.rate, tried) == (LADDER[1], list(LADDER[:3]))
-    assert found.note == "learning rate 0.0003, found by a range test over 0.0001 to 0.001 (30 steps each)"
+    assert (found.rate, tried) == (CAUTION * LADDER[1], list(LADDER[:3]))
+    assert found.note == "learning rate 0.00015, found by a range test over 0.0001 to 0.001 (30 steps each)"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_choice_is_the_largest_rate_among_the_best(losses: list[float], rate: fl
 
 
 def test_lowest_rate_is_taken_when_every_trial_diverges() -> None:
-    assert find_rate(1000, lambda _rate, _steps: math.inf).rate == LADDER[0]
-    assert find_rate(1000, lambda _rate, _steps: math.nan).rate == LADDER[0]
+    assert find_rate(1000, lambda _rate, _steps: math.inf).rate == CAUTION * LADDER[0]
+    assert find_rate(1000, lambda _rate, _steps: math.nan).rate == CAUTION * LADDER[0]
 
 
 def constrained() -> Model:
@@ -187,7 +187,7 @@ def test_rate_is_found_when_there_are_no_validation_rows() -> None:
 
     fit(cnn(), dataset, replace(FINDING, finding=said.append))
 
-    assert found_in(said) in rate_finding.LADDER
+    assert found_in(said) / CAUTION in rate_finding.LADDER
 
 
 def test_found_rate_is_better_than_the_fixed_one_when_much_is_to_be_learned() -> None:

@@ -21,6 +21,8 @@ _SHARE, _LEAST, _MOST = 0.15, 8, 40
 _WORSE = 1.5
 # Losses this share above the least count as equal.
 _MARGIN = 0.05
+# Of the largest rate that is as good as the best: what a few steps bear is more than what a whole training gains by.
+CAUTION = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def find_rate(planned: int, trial: Callable[[float, int], float]) -> Found:
         losses.append(trial(rate, steps))
         if not losses[-1] <= _WORSE * min(losses):
             break
-    rate = chosen(losses)
+    rate = CAUTION * chosen(losses)
     tried = f"{LADDER[0]:g} to {LADDER[len(losses) - 1]:g}"
     return Found(rate, f"learning rate {rate:g}, found by a range test over {tried} ({steps} steps each)")
 
