@@ -22,9 +22,13 @@ from examples import spam_teacher
 from workers.compute.intervals import ratio_of_medians
 
 _EXAMPLES = Path("var/examples")
-_TRIM: Step = {"technique": "trim_vocabulary", "min_count": 2, "epochs": 0}
-_THIN: Step = {"technique": "prune_neurons", "ratio": 0.75, "kinds": ["neurons"], "epochs": 0}
-_LESS_HEADS: Step = {"technique": "prune_neurons", "ratio": 0.5, "kinds": ["heads"], "epochs": 0}
+_ONE_LAYER: list[Step] = [
+    {"technique": "trim_vocabulary", "min_count": 2, "epochs": 0},
+    {"technique": "prune_layers", "keep": 1, "epochs": 0},
+    {"technique": "prune_positions"},
+    {"technique": "prune_neurons", "ratio": 0.75, "kinds": ["neurons"], "epochs": 0},
+    {"technique": "prune_neurons", "ratio": 0.5, "kinds": ["heads"], "epochs": 0},
+]
 _INT8: Step = {"technique": "quantize_int8"}
 _RECIPES: dict[str, list[Step]] = {
     "int8": [
@@ -33,20 +37,12 @@ _RECIPES: dict[str, list[Step]] = {
         _INT8,
     ],
     "fast": [
-        _TRIM,
-        {"technique": "prune_layers", "keep": 1, "epochs": 0},
-        {"technique": "prune_positions"},
-        _THIN,
-        _LESS_HEADS,
+        *_ONE_LAYER,
         {"technique": "distill", "epochs": 4, "learning_rate": 0.0005},
         _INT8,
     ],
     "smallest": [
-        _TRIM,
-        {"technique": "prune_layers", "keep": 1, "epochs": 0},
-        {"technique": "prune_positions"},
-        _THIN,
-        _LESS_HEADS,
+        *_ONE_LAYER,
         {"technique": "factorize", "kinds": ["embeddings"], "rank": 0.334, "epochs": 0},
         {"technique": "distill", "epochs": 8, "patience": 6, "learning_rate": 0.0005},
         {"technique": "ternarize", "epochs": 8, "patience": 8, "learning_rate": 0.001},
