@@ -3,7 +3,7 @@
 Of the four numbers per channel a bias is left; weights that have one magnitude per channel keep that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,8 +54,16 @@ def folds(model: Model, site: Site) -> bool:
     return constraint is None or isinstance(constraint, Mask)
 
 
-def fold(model: Model, site: Site) -> None:
-    """Multiply the weight, add the rest as bias, and take the normalization out, in place."""
+def fold(model: Model, found: Iterable[Site]) -> None:
+    """Take normalizations out, in place, and with them what only they read."""
+    for site in found:
+        _fold(model, site)
+    for gone in drop_dead(model.graph):
+        model.constraints.pop(gone, None)
+
+
+def _fold(model: Model, site: Site) -> None:
+    """Multiply the weight, add the rest as bias, and take the normalization out."""
     factor, shift = _factors(model, site)
     weight, dtype = model.read_floats(site.weight), model.read(site.weight).dtype
     wide = factor.reshape([-1 if axis == site.axis else 1 for axis in range(weight.ndim)])
@@ -69,8 +77,6 @@ def fold(model: Model, site: Site) -> None:
     ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)
     model.graph.remove(site.norm, safe=True)
     result.name, result.shape, result.type = name, old.shape, old.type
-    for gone in drop_dead(model.graph):
-        model.constraints.pop(gone, None)
 
 
 def _channels(node: ir.Node) -> int | None:

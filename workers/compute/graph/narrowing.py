@@ -100,8 +100,8 @@ class _Edit:
 
     def _squeezed(self, value: ir.Value, axis: int, before: ir.Node) -> ir.Value:
         old = self._graph.opset_imports.get("", 1) < _AXES_ARE_INPUTS
-        node = ir.node("Squeeze", [value], {"axes": [axis]}) if old else None
-        node = node or ir.node("Squeeze", [value, self._numbers([axis])])
+        inputs, attributes = ([value], {"axes": [axis]}) if old else ([value, self._numbers([axis])], {})
+        node = ir.node("Squeeze", inputs, attributes)
         sizes = self.view.sizes[str(value.name)]
         self._add(node, before, (*sizes[:axis], *sizes[axis + 1 :]))
         return node.outputs[0]

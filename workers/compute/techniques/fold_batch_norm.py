@@ -11,8 +11,7 @@ def apply(model: Model, _spec: FoldBatchNorm, _context: Context) -> Outcome:
     folded = model.clone()
     found = list(sites(folded))
     able = [site for site in found if folds(folded, site)]
-    for site in able:
-        fold(folded, site)
+    fold(folded, able)
     notes = [f"{len(able)} batch normalizations are part of the weights before them now"]
     if left := len(found) - len(able):
         notes.append(f"{left} stay: a factor per channel would break what an earlier step promised of the weights")
