@@ -159,12 +159,14 @@ def forget_expired(tx: Connection, keep_s: float, limit: int = 100) -> list[str]
 
 
 def referenced_digests(tx: Connection) -> set[str]:
-    """Return the digest of every blob that a model, data set, artifact or finished upload of any tenant names."""
+    """Return the digest of every blob that a record of any tenant names.
+
+    Models, data sets, artifacts, finished uploads, and the latest checkpoint of each piece of work.
+    """
     models, variants = tables.models.c, tables.artifacts.c.document["variants"]
-    columns = (models.sha256, models.onnx_sha256, models.tokenizer_sha256, tables.datasets.c.sha256)
-    found = {
-        digest for column in (*columns, tables.uploads.c.sha256) for digest in tx.execute(select(column)).scalars()
-    }
+    others = (table.c.sha256 for table in (tables.datasets, tables.uploads, tables.checkpoints))
+    columns = (models.sha256, models.onnx_sha256, models.tokenizer_sha256, *others)
+    found = {digest for column in columns for digest in tx.execute(select(column)).scalars()}
     for files in tx.execute(select(variants)).scalars():
         found |= {file["sha256"] for file in files.values()}
     return found - {None}

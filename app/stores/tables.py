@@ -76,6 +76,17 @@ events = Table(
     Column("document", JSON, nullable=False),  # app.contracts.job.Event without id and at
 )
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("work_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, nullable=False),  # that left it
+    Column("sha256", String(64), nullable=False),  # blob `sha256/<hex>`
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("position", JSON, nullable=False),  # how far the work had come
+    Column("at", Float, nullable=False),
+)
+
 uploads = _noun(
     "uploads",  # document: nothing beyond the columns
     Column("length", BigInteger),

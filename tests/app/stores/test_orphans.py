@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from app.contracts.base import new_id
-from app.stores import orphans, records
+from app.contracts.tasks import Queue, WorkKind
+from app.stores import orphans, records, work
 from app.stores.blobs import Blobs, address, zstd_address
 from app.stores.database import Database
 from app.stores.staging import Segment
-from app.stores.tables import artifacts, datasets, models, uploads
+from app.stores.tables import artifacts, checkpoints, datasets, models, uploads
 
 DAY_S = 86_400.0
 NOW = time.time()
@@ -56,6 +57,14 @@ def add_upload(database: Database, sha256: str | None) -> str:
     return row_id
 
 
+def add_checkpoint(database: Database, sha256: str) -> None:
+    ticket = work.Ticket(new_id("job"), "tenant", WorkKind.COMPRESS, Queue.CPU, max_run_s=60)
+    row = {"work_id": ticket.id, "attempt": 1, "sha256": sha256, "size_bytes": 1, "position": {}, "at": NOW}
+    with database.transaction() as tx:
+        work.enqueue(tx, ticket)
+        tx.execute(checkpoints.insert().values(row))
+
+
 async def _bytes() -> AsyncIterator[bytes]:
     yield b"part"
 
@@ -76,7 +85,7 @@ def test_an_orphan_goes_to_the_trash_after_a_day_and_for_good_after_another(
 
 
 def test_what_any_record_names_stays(database: Database, blobs: Blobs, tmp_path: Path) -> None:
-    names = ("upload", "onnx", "tokenizer", "dataset", "packed", "dense", "finished upload")
+    names = ("upload", "onnx", "tokenizer", "dataset", "packed", "dense", "finished upload", "checkpoint")
     digests = {name: with_zstd(blobs, name.encode(), tmp_path) for name in names}
     with database.transaction() as tx:
         columns = {
@@ -91,6 +100,7 @@ def test_what_any_record_names_stays(database: Database, blobs: Blobs, tmp_path:
         records.add(tx, artifacts, "another tenant", new_id("art"), row)
     add_dataset(database, digests["dataset"])
     add_upload(database, digests["finished upload"])
+    add_checkpoint(database, digests["checkpoint"])
 
     assert collect(database, blobs, 100) == orphans.Collected([], [], [])
     assert all(blobs.exists(sha256) and blobs.zstd_size(sha256) for sha256 in digests.values())
