@@ -45,6 +45,12 @@ class Latency(Contract):
     ratio: Estimate | None = Field(
         None, description="original's time divided by this one's, interleaved: > 1 is faster"
     )
+    disturbed: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of calls that waited for a processor that others held; left out if enough remain",
+    )
 
 
 class Quality(Contract):

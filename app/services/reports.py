@@ -92,7 +92,10 @@ def sheets(story: Story) -> list[Sheet]:
         Sheet(f"Quality on {rows}", ["figure", "before", "after", "n"], _quality_rows(report)),
         Sheet(
             "Latency",
-            ["batch", "threads", "calls", "before p50", "p95", "p99", "after p50", "p95", "p99", "rows/s", "faster"],
+            [
+                *("batch", "threads", "calls", "disturbed", "before p50", "p95", "p99", "after p50", "p95", "p99"),
+                *("rows/s", "faster"),
+            ],
             _latency_rows(report),
         ),
         Sheet(
@@ -198,7 +201,7 @@ def _latency_rows(report: Report) -> list[list[str]]:
     old = {(timing.batch_size, timing.threads): timing for timing in report.before.latency}
     return [
         [
-            *(str(new.batch_size), str(new.threads), str(new.calls)),
+            *(str(new.batch_size), str(new.threads), str(new.calls), f"{new.disturbed:.0%}"),
             *_percentiles(old.get((new.batch_size, new.threads))),
             *_percentiles(new),
             shown("throughput", round(new.throughput_per_s)),

@@ -87,12 +87,13 @@ def bootstrap_rows(rows: int, figure: Callable[[NDArray[np.intp]], float], seed:
 
 
 def ratio_of_medians(numerator: Float, denominator: Float, seed: int) -> Estimate:
-    """Bootstrap median(numerator) / median(denominator) of times (turns, calls); percentile interval.
+    """Bootstrap median(numerator) / median(denominator) of times (turns, calls); percentile interval, NaNs left out.
 
     Whole turns are resampled, the same of both: calls of one turn are alike, and turn i of both met the same noise.
     """
     turns = np.random.default_rng(seed).integers(0, len(numerator), (REPLICATES // 2, len(numerator)))
-    drawn = [float(np.median(numerator[rows]) / np.median(denominator[rows])) for rows in turns]
-    value = float(np.median(numerator) / np.median(denominator))
+    drawn = [float(np.nanmedian(numerator[rows]) / np.nanmedian(denominator[rows])) for rows in turns]
+    value = float(np.nanmedian(numerator) / np.nanmedian(denominator))
     low, high = np.percentile(drawn, _TAILS)
-    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), samples=numerator.size)
+    samples = int(np.isfinite(numerator).sum())
+    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), samples=samples)

@@ -40,7 +40,7 @@ async def test_model_card_begins_with_the_verdict_and_escapes_names(
     assert "## Quality on test rows" in card
     assert r"| recall of \<b\>cat |  | 90.00% \[80.00%, 95.00%\] | 60 |" in card
     assert "accuracy 90.00% on 10 validation rows" in card
-    assert "| 1 | 2 | 900 |  |  |  | 0.5 ms | 0.6 ms | 0.8 ms | 2,000 | 4.00× \\[3.90, 4.20\\] |" in card
+    assert "| 1 | 2 | 900 | 0% |  |  |  | 0.5 ms | 0.6 ms | 0.8 ms | 2,000 | 4.00× \\[3.90, 4.20\\] |" in card
     assert "<script>" not in card
     assert r"\<script\>alert(1)\</script\>\|w" in card
 
