@@ -1,9 +1,9 @@
 """The only reader of the environment."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _GIB = 1 << 30
@@ -52,6 +52,14 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     require_sandbox: Literal["full", "partial", "none"] = "none"
     scratch_dir: Path | None = None  # default: <data_dir>/scratch
+    fault_file: Path | None = None  # for tests alone: breaks a process where the file says (app.interruptions)
+
+    @model_validator(mode="after")
+    def _no_faults_in_production(self) -> Self:
+        if self.profile == "production" and self.fault_file is not None:
+            msg = "fault_file breaks processes for tests; the production profile does not start with it"
+            raise ValueError(msg)
+        return self
 
     @property
     def scratch(self) -> Path:

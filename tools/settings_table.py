@@ -50,6 +50,7 @@ MEANINGS = {
     "device": "where training runs; `auto` takes CUDA when it is there",
     "require_sandbox": "a worker refuses to start below this level of isolation",
     "scratch_dir": "folder of the attempts' scratch folders; empty: `scratch` in the data folder",
+    "fault_file": "for tests alone: a file that says where a process is to break; the production profile refuses it",
 }
 
 

@@ -17,6 +17,7 @@ from app.contracts.job import JobState
 from app.contracts.problem import Problem
 from app.contracts.tasks import Done, Failed, WorkKind
 from app.errors import DependencyUnavailable, InsufficientStorage, ModelpressError, ServiceFault
+from app.interruptions import reach
 from app.problems import problem_of
 from app.resources import Resources
 from app.stores import results, work
@@ -113,15 +114,20 @@ def _attempt(worker: Worker, held: work.Claim) -> None:
 
 
 def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> None:
-    kind = KINDS[held.kind]
+    kind, settings = KINDS[held.kind], worker.resources.settings
+    reach(settings, "claimed")
     order = _insist(worker, pulse, lambda: kind.prepare(worker.resources, held, folder))
+    reach(settings, "prepared")
     outcome = supervise(worker.rules, order, folder, held.max_run_s, pulse)
     if not isinstance(outcome, Done):
         _settle(worker, held, pulse, outcome)
         return
+    reach(settings, "answered")
     record = _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
+    reach(settings, "stored")
     _insist(worker, pulse, pulse.flush)
     _insist(worker, pulse, lambda: _finish(worker, held, JobState.SUCCEEDED, None, record))
+    reach(settings, "ended")
     log.info("done")
 
 
@@ -169,6 +175,7 @@ def _finish(worker: Worker, held: work.Claim, state: JobState, problem: Problem 
             record(tx)
         if not work.finish(tx, held, state, problem):
             raise Displaced
+        reach(worker.resources.settings, "recorded")
 
 
 def _give_back(worker: Worker, held: work.Claim, *, lost: bool) -> None:

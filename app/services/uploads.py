@@ -20,6 +20,7 @@ from app.errors import (
     PayloadTooLarge,
     QuotaExceeded,
 )
+from app.interruptions import reach
 from app.services.caller import Caller, timestamp
 from app.services.formats import HEAD_BYTES, refuse_unsafe_head
 from app.stores import records
@@ -258,6 +259,7 @@ def _complete(caller: Caller, segment: Segment) -> None:
         blobs.adopt(segment.key, stored, keep=True)
     else:
         stored = blobs.compose(pieces)
+    reach(caller.resources.settings, "joined")
     _record_completion(caller, upload.id, stored)
 
 

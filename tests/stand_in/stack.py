@@ -102,23 +102,31 @@ def start_broker(data_dir: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    given = {f"MODELPRESS_{name.upper()}": value for name, value in settings.model_dump(exclude_unset=True).items()}
+ADDRESSES = {"database_url", "broker_url", "blob_url"}  # their variables have no prefix
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that give a process these settings."""
+    chosen = settings.model_dump(exclude_unset=True)
+    given = {name.upper() if name in ADDRESSES else f"MODELPRESS_{name.upper()}": chosen[name] for name in chosen}
     texts = {name: str(value) for name, value in given.items()}
     return {"PATH": "/usr/bin:/bin", "HOME": str(settings.data_dir), "PYTHONPATH": str(ROOT), **texts}
 
 
-def start_worker(settings: Settings, *, module: str = "tests.stand_in.worker") -> subprocess.Popen[bytes]:
+def start_worker(
+    settings: Settings, *, module: str = "tests.stand_in.worker", extra: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", module, "--queues", "cpu,checks", "--concurrency", "2"]
+    given = environment(settings) | (extra or {})
     log = (settings.data_dir / f"worker-{time.monotonic_ns()}.log").open("wb")
     with log:
-        return subprocess.Popen(command, env=_environment(settings), cwd=ROOT, stderr=log, stdout=log)
+        return subprocess.Popen(command, env=given, cwd=ROOT, stderr=log, stdout=log)
 
 
 def start_sweeper(settings: Settings) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "workers.sweeper"]
     with (settings.data_dir / "sweeper.log").open("wb") as log:
-        return subprocess.Popen(command, env=_environment(settings), cwd=ROOT, stderr=log, stdout=log)
+        return subprocess.Popen(command, env=environment(settings), cwd=ROOT, stderr=log, stdout=log)
 
 
 def kill(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> int:

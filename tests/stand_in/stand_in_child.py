@@ -1,7 +1,7 @@
 """A compute child for tests of the machinery around it: the input file is a JSON script of what to do.
 
-{"steps": 3, "pause_s": 0.1, "then": "done" | "fail" | "moan" | "hang" | "exit" | "SIGSEGV" | …,
- "once": "<then of attempt 1>"}
+{"steps": 3, "pause_s": 0.1, "then": "done" | "fail" | "moan" | "hang" | "exit" | "swell" | "SIGSEGV" | …,
+ "once": "<then of attempt 1>", "stages": ["fetching", …], "job": {a script for jobs; the check then just passes}}
 """
 
 import hashlib
@@ -11,6 +11,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+
+import stand_in_job
 
 SUMMARY = {
     "inputs": [], "outputs": [], "parameters": 1, "opset": 20, "operators": {"Add": 1},
@@ -27,17 +29,39 @@ def say(**message: object) -> None:
 def main() -> int:
     scratch = Path(sys.argv[1])
     order = json.loads((scratch / "order.json").read_text())
-    content = (scratch / order["path"]).read_bytes()
+    is_job = order["kind"] == "compress"
+    content = (scratch / (order["model"]["path"] if is_job else order["path"])).read_bytes()
     script = json.loads(content)
+    if "job" in script:
+        script = script["job"] if is_job else {}
     if script.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     steps = script.get("steps", 1)
+    stages = script.get("stages", ["training"])
     for step in range(steps):
+        stage = stages[step * len(stages) // steps]
         point = {"step": step, "epoch": float(step), "loss": 1.0 / (step + 1)}
-        say(say="progress", stage="training", progress=step / steps, point=point)
+        say(say="progress", stage=stage, progress=step / steps, point=point)
         time.sleep(script.get("pause_s", 0.0))
     say(say="log", message="almost\nthere")
-    return finish(script.get("then", "done"), scratch, content)
+    then = script.get("then", "done")
+    if then == "swell":
+        swell()
+    if is_job and then == "done":
+        say(**stand_in_job.publish(scratch, order, script))
+        return 0
+    return finish(then, scratch, content)
+
+
+def swell() -> None:
+    """Take as much memory as there is, and end as the kernel ends such a process."""
+    held = []
+    try:
+        while True:
+            held.append(b"x" * (8 << 20))
+    except MemoryError:
+        time.sleep(0.7)  # the supervisor looks at its memory every half second
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def finish(then: str, scratch: Path, content: bytes) -> int:
