@@ -223,7 +223,7 @@ def test_operators_stay_when_they_store_no_weight(kind: str) -> None:
     assert read.graph.initializers.keys() == tensors.keys()
 
 
-@pytest.mark.parametrize(("limit", "size"), [("MAX_TOTAL_BYTES", NORMAL.nbytes), ("MAX_ELEMENTS", NORMAL.size)])
+@pytest.mark.parametrize(("limit", "size"), [("MAX_TOTAL_BYTES", NORMAL.nbytes), ("MAX_FOLDED_ELEMENTS", NORMAL.size)])
 def test_operators_stay_when_the_weights_would_take_too_much_room(
     limit: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

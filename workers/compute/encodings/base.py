@@ -15,10 +15,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 
-# ONNX Runtime 1.32 folds no constant over 1 GiB (optimization.constant_folding_max_output_size_in_bytes) and would then
-# decode in every call. Decoding passes through int64, 8 bytes an element.
-MAX_ELEMENTS = 2**30 // 8
-
 SLICE_TAKES_INPUTS = 10  # the opset; attributes before
 
 Attribute = int | Sequence[int] | ir.TensorProtocol

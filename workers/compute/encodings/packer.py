@@ -14,8 +14,8 @@ import onnxruntime
 
 from app.contracts.report import TensorReport
 from workers.compute.encodings import ENCODINGS
-from workers.compute.encodings.base import MAX_ELEMENTS, Array, Contents, Encoded
-from workers.compute.graph.model import Model
+from workers.compute.encodings.base import Array, Contents, Encoded
+from workers.compute.graph.model import MAX_FOLDED_ELEMENTS, Model
 from workers.compute.graph.readers import readers
 
 # A decode subgraph costs some 0.5 to 1 kB of names, operators and small constants.
@@ -140,7 +140,7 @@ def _unused_prefix(model: Model) -> str:
 
 def _packable(value: ir.Value) -> bool:
     tensor = value.const_value
-    if tensor is None or tensor.nbytes < MIN_BYTES or tensor.size > MAX_ELEMENTS or tensor.dtype not in PACKABLE:
+    if tensor is None or tensor.nbytes < MIN_BYTES or tensor.size > MAX_FOLDED_ELEMENTS or tensor.dtype not in PACKABLE:
         return False
     return bool(value.uses()) and not value.is_graph_output() and not value.is_graph_input()
 

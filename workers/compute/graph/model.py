@@ -17,6 +17,9 @@ from workers.compute.graph.constraints import Constraint
 
 PRODUCER = "modelpress"
 MAX_FILE_BYTES = 2**31 - 1  # protobuf's limit for one message
+# ONNX Runtime 1.32 folds no constant over 1 GiB (optimization.constant_folding_max_output_size_in_bytes) and would
+# compute it in every call. Decoding passes through int64, 8 bytes an element.
+MAX_FOLDED_ELEMENTS = 2**30 // 8
 _INITIALIZERS_ALONE = 4  # before this IR version every initializer had to be a graph input too
 
 FLOATS = frozenset(

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from workers.compute.graph import operands
 from workers.compute.graph.dimensions.rules.elementwise import BROADCAST, FIRST_INPUT, UNARY
 from workers.compute.graph.model import Model
 
@@ -41,22 +42,16 @@ class View:
 
     def size(self, node: ir.Node, place: int) -> Sizes | None:
         """Return the sizes of an input."""
-        value = node.inputs[place] if place < len(node.inputs) else None
+        value = operands.given(node, place)
         return None if value is None else self.sizes.get(str(value.name))
 
     def numbers(self, node: ir.Node, place: int) -> NDArray[np.generic] | None:
         """Return the values of an input that is an initializer."""
-        value = node.inputs[place] if place < len(node.inputs) else None
-        if value is None or value.is_graph_input() or str(value.name) not in self.model.graph.initializers:
-            return None
-        return self.model.read(str(value.name))
+        return operands.stored(self.model, node, place)
 
     def listed(self, node: ir.Node, name: str, place: int) -> list[int] | None:
         """Return numbers that are an attribute in old opsets and an input in new ones."""
-        if name in node.attributes:
-            return list(node.attributes[name].as_ints())
-        values = self.numbers(node, place)
-        return None if values is None else [int(value) for value in values.reshape(-1)]
+        return operands.listed(node, name, self.numbers(node, place))
 
     @property
     def opset(self) -> int:

@@ -16,11 +16,10 @@ from onnx import helper
 
 from app.errors import RuntimeRefused
 from workers.compute.graph.dataflow import bodies, constants, drop_dead, reads
-from workers.compute.graph.model import MAX_FILE_BYTES, Model
+from workers.compute.graph.model import MAX_FILE_BYTES, MAX_FOLDED_ELEMENTS, Model
 from workers.compute.graph.shapes import VENDOR, Shape, complete, infer_types
 from workers.compute.runtime import SessionOptions, open_session, translated
 
-MAX_ELEMENTS = 2**30 // 8  # of one tensor: a runtime folds no more either (see encodings.base)
 MAX_TOTAL_BYTES = 4 << 30  # a child has 16 GiB for the model, its copies and its training
 _TOGETHER_BYTES = 64 << 20  # evaluated in one session, whose start takes longer than a small tensor
 # Constants of fewer elements are shapes, axes and numbers to make masks and positions from, not stored weights.
@@ -122,7 +121,7 @@ class _Constant:
         if any(True for _ in bodies(node)) or node.op_identifier() in self.model.ir.functions:
             return False
         elements = self.elements(node.outputs[0])
-        return elements is not None and elements <= MAX_ELEMENTS
+        return elements is not None and elements <= MAX_FOLDED_ELEMENTS
 
     def holds(self, value: ir.Value, beneath: _Beneath) -> bool:
         """Whether a result is a weight that was stored, not one made larger: only narrow integers decode to more."""

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from workers.compute.graph import operands
 from workers.compute.graph.dataflow import reads
 from workers.compute.graph.dimensions.ledger import Atoms, Axis, Labels, Ledger
 from workers.compute.graph.model import Model
@@ -47,7 +48,7 @@ class Site:
 
     def given(self, index: int) -> ir.Value | None:
         """Return an input, None where it is left out."""
-        return self.node.inputs[index] if index < len(self.node.inputs) else None
+        return operands.given(self.node, index)
 
     def input(self, index: int) -> Labels | None:
         """Return an input's labels, None where it is left out or nothing is known of it."""
@@ -80,10 +81,7 @@ class Site:
 
     def constant(self, index: int) -> NDArray[np.generic] | None:
         """Return the values of an input that is an initializer."""
-        value = self.given(index)
-        if value is None or str(value.name) not in self.model.graph.initializers:
-            return None
-        return self.model.read(str(value.name))
+        return operands.stored(self.model, self.node, index)
 
     def numbers(self, index: int) -> NDArray[np.generic] | None:
         """Return the values of an input that is constant or computes to the same numbers always."""
@@ -92,11 +90,7 @@ class Site:
 
     def listed(self, name: str, index: int) -> list[int] | None:
         """Return numbers that are an attribute in old opsets and an input in new ones; None unless constant."""
-        found = self.integers(name)
-        if found is not None:
-            return found
-        values = self.numbers(index)
-        return None if values is None else [int(value) for value in values.reshape(-1)]
+        return operands.listed(self.node, name, self.numbers(index))
 
     def join(self, axes: Iterable[Axis]) -> Axis:
         """Couple axes that meet position by position; where one may not shrink, none may."""
