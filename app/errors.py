@@ -85,6 +85,13 @@ class Unauthorized(BadInput):
     cure = "Send `Authorization: Bearer <key>`."
 
 
+class ScopeMissing(BadInput):
+    """The API key is known, but may not do this."""
+
+    slug, title, status = "scope-missing", "The API key may not do this", 403
+    cure = "Use a key with the scope that the detail names; `modelpress keys create --scope` makes one."
+
+
 class SignatureInvalid(BadInput):
     """A webhook's signature, timestamp or id does not verify."""
 

@@ -18,7 +18,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app import logging
-from app.api import artifacts, content, datasets, docs, events, health, jobs, models, techniques, triggers, uploads
+from app.api import (
+    artifacts,
+    content,
+    datasets,
+    docs,
+    events,
+    health,
+    jobs,
+    keys,
+    models,
+    techniques,
+    triggers,
+    uploads,
+)
 from app.api.access import GUARDS, KeysNeeded, refuse_open_bind
 from app.api.envelope import Envelope
 from app.api.openapi import described
@@ -98,7 +111,7 @@ def _nobody_there(_request: Request, _error: Exception) -> Response:
 
 def _include(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1", dependencies=GUARDS)
-    for module in (uploads, models, datasets, techniques, jobs, events, artifacts, content, triggers):
+    for module in (uploads, models, datasets, techniques, jobs, events, artifacts, content, triggers, keys):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(triggers.hooks, prefix="/v1")

@@ -15,6 +15,7 @@ from app.contracts.tasks import Queue, WorkKind
 from app.settings import Settings
 from app.stores.blobs import Blobs
 from app.stores.database import Database, default_url
+from app.stores.keys import KeyCache
 from app.stores.staging import Segments
 
 _OUTAGE_S = 1.0  # a submission waits no longer for the broker; the sweeper rings later
@@ -76,6 +77,7 @@ class Resources:
     blobs: Blobs
     broker: Broker
     segments: Segments = field(default_factory=Segments)
+    keys: KeyCache = field(default_factory=KeyCache)
 
     def close(self) -> None:
         """Close every connection."""

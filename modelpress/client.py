@@ -14,6 +14,7 @@ from app.contracts.base import Page
 from app.contracts.benchmark import Benchmark, BenchmarkCreate
 from app.contracts.dataset import Dataset, DatasetCreate, DatasetFormat
 from app.contracts.job import Event, Job, JobCreate
+from app.contracts.key import Key, KeyCreate, KeyRotate
 from app.contracts.model import CheckState, Model, ModelCreate, ModelFormat
 from app.contracts.recipe import Recipe
 from app.contracts.report import Report
@@ -237,6 +238,29 @@ class Client:
     def triggers(self) -> Iterator[Trigger]:
         """Iterate over all triggers, without their secrets."""
         return self._list("/v1/triggers", Trigger)
+
+    # Keys, for a key with the scope `admin`
+
+    def create_key(self, name: str, scopes: Sequence[str] = ("read", "write"), expires_in_s: int | None = None) -> Key:
+        """Make a key of one's own tenant; the answer shows it this once."""
+        create = _valid(KeyCreate, {"name": name, "scopes": list(scopes), "expires_in_s": expires_in_s})
+        answer = self._transport.send(Call("POST", "/v1/keys", body=create.model_dump(mode="json")))
+        return Key.model_validate_json(answer.content)
+
+    def keys(self) -> Iterator[Key]:
+        """Iterate over the tenant's keys, newest first, without themselves."""
+        return self._list("/v1/keys", Key)
+
+    def rotate_key(self, key_id: str, grace_s: int = 86_400) -> Key:
+        """Make the successor of a key, which ends after the grace; the answer shows the new one this once."""
+        body = _valid(KeyRotate, {"grace_s": grace_s}).model_dump(mode="json")
+        return Key.model_validate_json(
+            self._transport.send(Call("POST", f"/v1/keys/{key_id}/rotate", body=body)).content
+        )
+
+    def revoke_key(self, key_id: str) -> None:
+        """End a key; it opens nothing after a few seconds."""
+        self._transport.send(Call("DELETE", f"/v1/keys/{key_id}"))
 
     def _get(self, path: str, kind: type[Body]) -> Body:
         return kind.model_validate_json(self._transport.send(Call("GET", path)).content)

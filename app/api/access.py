@@ -1,5 +1,6 @@
 """Who may call: API keys become tenants, unknown query parameters are refused, pages have bounds."""
 
+import asyncio
 import hmac
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -10,14 +11,19 @@ from fastapi.dependencies.models import Dependant
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from app.errors import BadInput, CrossSiteRefused, Unauthorized
+from app.contracts.key import SCOPES
+from app.errors import BadInput, CrossSiteRefused, ScopeMissing, Unauthorized
 from app.resources import Resources
+from app.services import keys
 from app.services.caller import Caller
 from app.settings import Settings
+from app.stores.keys import Known
 from app.stores.records import Cursor
 
 ID_LIKE = "^[a-z0-9_]{1,40}$"  # what a database may be asked for: no NUL, no megabytes
 DEFAULT_TENANT = "default"
+ADMINISTRATION = "administration"  # the tag of calls that need the scope `admin`
+_LOOKING = frozenset({"GET", "HEAD"})
 
 
 class KeysNeeded(Exception):
@@ -61,21 +67,46 @@ def refuse_other_sites(headers: Headers, settings: Settings) -> None:
 
 
 async def caller(request: Request) -> Caller:
-    """Return who asks; raises Unauthorized. Every key is compared, in constant time."""
+    """Return who asks; raises Unauthorized, and ScopeMissing when the key is not for calls of this kind."""
     resources: Resources = request.app.state.resources
-    keys = resources.settings.api_keys
-    if not keys:
+    known = await _known(request, resources)
+    request.state.known = known
+    needed = _needed_scope(request)
+    if needed not in known.scopes:
+        msg = f"This call needs a key with the scope `{needed}`."
+        raise ScopeMissing(msg)
+    return Caller(known.tenant, resources, known.id)
+
+
+async def _known(request: Request, resources: Resources) -> Known:
+    if not resources.settings.api_keys:
         refuse_other_sites(request.headers, resources.settings)
-        return Caller(DEFAULT_TENANT, resources)
+        return Known(None, DEFAULT_TENANT, frozenset(SCOPES))
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized
+    key = given.strip()
+    known = _of_environment(resources.settings, key) or keys.remembered(resources, key)
+    known = known or await asyncio.to_thread(keys.look_up, resources, key)
+    if known is None:
+        raise Unauthorized
+    return known
+
+
+def _of_environment(settings: Settings, given: str) -> Known | None:
+    """Return whom a key of the environment stands for; every one is compared, in constant time."""
     matching = [
         tenant
-        for key, tenant in keys.items()
-        if hmac.compare_digest(key.get_secret_value().encode(), given.strip().encode())
+        for key, tenant in settings.api_keys.items()
+        if hmac.compare_digest(key.get_secret_value().encode(), given.encode())
     ]
-    if scheme.lower() != "bearer" or not matching:
-        raise Unauthorized
-    return Caller(matching[0], resources)
+    return Known(f"environment:{matching[0]}", matching[0], frozenset(SCOPES)) if matching else None
+
+
+def _needed_scope(request: Request) -> str:
+    if ADMINISTRATION in request.scope["route"].tags:
+        return "admin"
+    return "read" if request.method in _LOOKING else "write"
 
 
 async def refuse_unknown_query(request: Request) -> None:

@@ -38,6 +38,7 @@ JobId = Annotated[str, _id("job")]
 ArtifactId = Annotated[str, _id("art")]
 BenchmarkId = Annotated[str, _id("bmk")]
 TriggerId = Annotated[str, _id("trg")]
+KeyId = Annotated[str, _id("key")]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -8,10 +8,11 @@ from app.resources import Resources
 
 @dataclass(frozen=True)
 class Caller:
-    """A tenant and the resources of this process."""
+    """A tenant, the resources of this process, and the id of the key that opened, for the audit log."""
 
     tenant: str
     resources: Resources
+    key: str | None = None
 
 
 def timestamp(seconds: float) -> datetime:

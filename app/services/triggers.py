@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import structlog
 
 from app import signatures
 from app.contracts.base import Page, new_id
@@ -16,10 +18,11 @@ from app.services import jobs
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
 from app.stores import records
-from app.stores.tables import datasets, models, triggers
+from app.stores.tables import Noun, datasets, models, triggers
 
 _MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
 _SHORTEST_SECRET = 16
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,19 @@ def remove(caller: Caller, trigger_id: str) -> None:
 def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], body: bytes) -> Outcome:
     """Verify a delivery and start the stored job, once per delivery id.
 
-    Raises SignatureInvalid before anything else is told, also for an unknown trigger. What a retry may cure (a model
-    still being checked, a full quota) is raised and not remembered, so the sender's retry tries again.
+    Raises SignatureInvalid before anything else is told, in the same words for an unknown trigger; the log says more.
+    What a retry may cure (a model still being checked, a full quota) is raised and not remembered, so the sender's
+    retry tries again.
     """
     with resources.database.reading() as tx:
         row = records.trigger_of_hook(tx, trigger_id)
     if row is None:
         raise SignatureInvalid
-    delivery_id = signatures.verify(headers, body, [row["secret"]], row["document"]["kind"])
+    try:
+        delivery_id = signatures.verify(headers, body, [row["secret"]], row["document"]["kind"])
+    except SignatureInvalid as error:
+        _log.info("delivery refused", trigger=trigger_id, reason=error.detail)
+        raise SignatureInvalid from error
     caller = Caller(row["tenant"], resources)
     with resources.database.transaction() as tx:
         first = records.reserve_delivery(tx, trigger_id, delivery_id)
@@ -174,9 +182,18 @@ def _secret(request: TriggerCreate) -> str:
 
 
 def _refuse_unknown(tx: records.Transaction, caller: Caller, request: TriggerCreate) -> None:
-    faults = []
-    for pointer, table, given in (("/model", models, request.model), ("/dataset", datasets, request.dataset)):
-        if given is not None and records.find(tx, table, caller.tenant, given) is None:
-            faults.append((pointer, "there is none with this id"))
+    faults = [
+        (pointer, "there is none with this id")
+        for pointer, table, given in _named(request)
+        if given is not None and records.find(tx, table, caller.tenant, given) is None
+    ]
     if faults:
         raise BadInput(f"{faults[0][0]}: {faults[0][1]}", errors=faults)
+
+
+def _named(request: TriggerCreate) -> Iterator[tuple[str, Noun, str | None]]:
+    yield "/model", models, request.model
+    yield "/dataset", datasets, request.dataset
+    for index, step in enumerate(request.recipe.steps):
+        for option, named in step.models.items():
+            yield f"/recipe/steps/{index}/{option}", models, named

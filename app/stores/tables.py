@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
+Noun = Table  # a table of one kind of resource
 metadata = MetaData()
 
 _ID = String(40)
@@ -65,6 +66,8 @@ work = Table(
     Column("started_at", Float),
     Column("ended_at", Float),
     Index("work_by_state", "state", "lease_until"),
+    Index("work_by_turn", "queue", "state", "tenant", "created_at"),
+    Index("work_by_start", "queue", "tenant", "started_at"),
 )
 
 events = Table(
@@ -118,6 +121,16 @@ jobs = _noun("jobs", Column("artifact_id", _ID), Column("trigger_id", _ID), Colu
 artifacts = _noun("artifacts", Column("job_id", _ID, nullable=False, unique=True))
 benchmarks = _noun("benchmarks", Column("artifact_id", _ID, nullable=False, index=True), Column("result", JSON))
 triggers = _noun("triggers", Column("secret", Text, nullable=False))
+
+# document: name, prefix, scopes. Only the digest of a key is kept; SHA-256 needs no salt and no slow variant here,
+# because a key is 160 random bits or more and not a password that could be guessed.
+keys = _noun(
+    "keys",
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("last_used_at", Float),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+)
 
 hook_deliveries = Table(
     "hook_deliveries",

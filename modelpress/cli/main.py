@@ -2,6 +2,7 @@
 
 import typer
 
+from modelpress.cli import keys
 from modelpress.cli.compress import compress
 from modelpress.cli.exits import EXIT_CODES_HELP, ReportingGroup
 from modelpress.cli.pack import pack
@@ -30,6 +31,7 @@ def build() -> typer.Typer:
     commands = (up, compress, pack, techniques, jobs, show, cancel, report, download, benchmark, models, datasets)
     for command in commands:
         app.command()(command)
+    app.add_typer(keys.build(), name="keys")
     return app
 
 

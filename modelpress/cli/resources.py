@@ -1,7 +1,7 @@
 """Commands that look at, fetch or stop what is on the server."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,7 @@ from app.contracts.artifact import VariantName
 from modelpress.cli import render
 from modelpress.cli.exits import print_problem
 from modelpress.cli.options import DEFAULT_URL, ApiKey, ArtifactId, AsJson, JobId, Limit, Server
+from modelpress.cli.printing import print_json
 from modelpress.cli.progress import transfer
 from modelpress.cli.units import scaled
 from modelpress.client import Client
@@ -37,7 +38,7 @@ def techniques(
     if not found:
         raise InvalidInput(f"unknown technique {name!r}; known: {', '.join(known)}")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     console = render.console()
     if name is None:
@@ -88,7 +89,7 @@ def show(job_id: JobId, *, server: Server = DEFAULT_URL, api_key: ApiKey = None,
         job = client.job(job_id)
         report = client.report(job) if job.artifact else None
     if as_json:
-        _print_json(job)
+        print_json(job)
         return
     console = render.console()
     console.print(render.jobs([job]))
@@ -105,7 +106,7 @@ def cancel(job_id: JobId, *, server: Server = DEFAULT_URL, api_key: ApiKey = Non
     with Client(server, api_key) as client:
         job = client.cancel(job_id)
     if as_json:
-        _print_json(job)
+        print_json(job)
         return
     render.console().print(f"{job.id} {job.state}", highlight=False)
 
@@ -157,20 +158,13 @@ def benchmark(  # noqa: PLR0913  # each parameter is one option of the command l
     with Client(server, api_key) as client, Console(stderr=True).status("timing", spinner="line"):
         made = client.benchmark(artifact, batch_sizes=batch or [1, 8], threads=threads or 2, against=against)
     if as_json or made.result is None:
-        _print_json(made)
+        print_json(made)
         return
     render.console().print(render.benchmark(made.result))
 
 
 def _print(found: Sequence[BaseModel], made: Table, empty: str, *, as_json: bool) -> None:
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     render.console().print(made if found else empty)
-
-
-def _print_json(found: BaseModel | Iterable[BaseModel]) -> None:
-    if isinstance(found, BaseModel):
-        typer.echo(found.model_dump_json())
-        return
-    typer.echo(json.dumps([item.model_dump(mode="json") for item in found]))

@@ -153,7 +153,11 @@ async def stored(resources: Resources, content: bytes) -> str:
 
 
 async def published(
-    client: httpx.AsyncClient, worker: ActingWorker, packed: bytes = b"packed", dense: bytes = b"dense"
+    client: httpx.AsyncClient,
+    worker: ActingWorker,
+    packed: bytes = b"packed",
+    dense: bytes = b"dense",
+    tenant: str = "default",
 ) -> str:
     """Run a job to its end by hand and return its artifact's id."""
     model = await ready_model(client, worker)
@@ -173,7 +177,7 @@ async def published(
         "verdict": "smaller",
     }
     with worker.resources.database.transaction() as tx:
-        records.add(tx, artifacts, "default", artifact, {"document": document, "job_id": job})
+        records.add(tx, artifacts, tenant, artifact, {"document": document, "job_id": job})
         report = Report.model_validate(REPORT).model_dump(mode="json")
         records.change(tx, jobs, job, {"artifact_id": artifact, "report": report})
         assert work.finish(tx, held, JobState.SUCCEEDED)

@@ -266,3 +266,19 @@ def test_techniques_when_listed_and_named(run: Callable[..., Result]) -> None:
     assert "share_weights" in run("techniques").stdout
     assert "one of damage, spread, first, last" in run("techniques", "prune_layers").stdout
     assert run("techniques", "nothing").exit_code == 2
+
+
+def test_keys_are_made_listed_rotated_and_revoked(run: Callable[..., Result]) -> None:
+    made = run("keys", "create", "pipeline", "--scope", "read", "--days", "30")
+    assert made.stdout.startswith("mp_")
+    (listed,) = json.loads(run("keys", "list", "--json").stdout)
+    assert (listed["name"], listed["scopes"], listed["key"]) == ("pipeline", ["read"], None)
+    assert made.stdout.startswith(listed["prefix"])
+
+    rotated = json.loads(run("keys", "rotate", listed["id"], "--grace-hours", "0", "--json").stdout)
+    assert run("keys", "revoke", rotated["id"]).exit_code == 0
+
+    table = run("keys", "list").stdout
+    assert "revoked" in table
+    assert made.stdout.strip() not in table
+    assert run("keys", "revoke", "key_nonsense").exit_code == 5

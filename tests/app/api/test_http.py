@@ -7,13 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import SecretStr
 
 from app.api.access import KeysNeeded, refuse_open_bind
 from app.main import create_app
 from app.settings import Settings
 from tests.app.acting_worker import ActingWorker
-from tests.app.seeds import ONNX, RAW, UNKNOWN, published
+from tests.app.seeds import ONNX, RAW, UNKNOWN
+from tests.app.tenants import OURS, THEIRS, Tenants
 
 
 def problem(answer: httpx.Response) -> str:
@@ -138,10 +138,6 @@ PATHS = [
 ]
 
 
-def with_ids(path: str, ids: dict[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: ids.get(found[1], f"{found[1]}_{UNKNOWN}"), path)
-
-
 @pytest.mark.parametrize(("method", "path"), PATHS)
 @pytest.mark.parametrize("odd", ["%00", "..%2f..", "mdl_" + "é" * 26, "a" * 5000])
 async def test_odd_id_is_404(client: httpx.AsyncClient, method: str, path: str, odd: str) -> None:
@@ -257,23 +253,9 @@ async def test_own_pages_are_served(client: httpx.AsyncClient, headers: dict[str
     assert (await client.get("/v1/models", headers=headers)).status_code == 200
 
 
-class Tenants:
-    """The same gateway with keys of two tenants."""
-
-    def __init__(self, gateway: FastAPI) -> None:
-        self.gateway = gateway
-
-    def client(self, key: str | None) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        transport = httpx.ASGITransport(self.gateway, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers)
-
-
 @pytest.fixture
 def tenants(gateway: FastAPI) -> Tenants:
-    keys = {SecretStr("key of default"): "default", SecretStr("key of other"): "other"}
-    object.__setattr__(gateway.state.resources.settings, "api_keys", keys)
-    return Tenants(gateway)
+    return Tenants.of(gateway)
 
 
 @pytest.mark.parametrize("key", [None, "wrong", "", "key of defaul", "clé"])
@@ -286,31 +268,8 @@ async def test_call_without_a_known_key_is_401(tenants: Tenants, key: str | None
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_other_tenants_ids_answer_as_unknown_ones(tenants: Tenants, worker: ActingWorker) -> None:
-    async with tenants.client("key of default") as ours, tenants.client("key of other") as theirs:
-        artifact = await published(ours, worker)
-        read = (await ours.get(f"/v1/artifacts/{artifact}")).json()
-        ids = {"art": artifact, "job": read["job"], "mdl": read["model"]}
-        ids["dst"] = (await ours.post("/v1/datasets", content=b"x", headers=RAW)).json()["id"]
-        ids["upl"] = (await ours.post("/v1/uploads", headers={"Upload-Complete": "?0"})).json()["id"]
-        ids["bmk"] = (await ours.post(f"/v1/artifacts/{artifact}/benchmarks", json={})).json()["id"]
-        ids["trg"] = (await ours.post("/v1/triggers", json={"name": "a", "recipe": read["recipe"]})).json()["id"]
-
-        for method, path in PATHS:
-            answer = await theirs.request(method, with_ids(path, ids))
-            unknown = await theirs.request(method, with_ids(path, {}))
-            assert (method, path, answer.status_code) == (method, path, 404)
-            assert answer.content.replace(answer.headers["X-Request-Id"].encode(), b"") == unknown.content.replace(
-                unknown.headers["X-Request-Id"].encode(), b""
-            )
-        for noun in ("models", "datasets", "jobs", "artifacts", "triggers"):
-            assert (await theirs.get(f"/v1/{noun}")).json()["items"] == []
-        refused = await theirs.post("/v1/jobs", json={"model": ids["mdl"], "recipe": read["recipe"]})
-        assert refused.status_code == 422
-
-
 async def test_same_key_of_two_tenants_does_not_meet(tenants: Tenants, worker: ActingWorker) -> None:
-    async with tenants.client("key of default") as ours, tenants.client("key of other") as theirs:
+    async with tenants.client(OURS) as ours, tenants.client(THEIRS) as theirs:
         jobs = []
         for client in (ours, theirs):
             model = (await client.post("/v1/models", content=ONNX, headers=RAW)).json()["id"]
