@@ -15,6 +15,9 @@ CHART := helm/modelpress
 RENDERED := .cache/rendered
 KUBERNETES_VERSIONS := 1.36 1.37
 SOAK_MINUTES ?= 30
+# Cases per operation and phase, and where they begin.
+EXAMPLES ?= 200
+SEED ?= 0
 # Extra arguments for pip when it installs torch, such as --index-url with PyTorch's CPU-only index.
 TORCH_FLAGS ?=
 PYTEST_ARGS ?=
@@ -29,7 +32,7 @@ export HELM_CONFIG_HOME := $(CURDIR)/.cache/helm/config
 export HELM_DATA_HOME := $(CURDIR)/.cache/helm/data
 
 .PHONY: help install demo demo-text demo-stop test check check-python check-format check-lint check-types \
-	check-imports check-kubernetes check-docker check-compose bench fuzz soak format docs clean distclean
+	check-imports check-kubernetes check-docker check-compose bench fuzz fuzz-api soak format docs clean distclean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +115,9 @@ bench: install ## measure our work and the peers' beside it (BENCH=training_step
 fuzz: install ## compare 3,000 new random graphs with ONNX Runtime (PYTEST_ARGS=--hypothesis-seed=7 repeats some)
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest tests/conformance/test_random_graphs.py \
 		--hypothesis-profile=fuzz --timeout=0 $(PYTEST_ARGS)
+
+fuzz-api: install ## send calls made of the API's own description to a gateway, all phases of Schemathesis
+	$(BIN)/python -m tests.fuzz.api --examples $(EXAMPLES) --seed $(SEED)
 
 soak: install ## repeat the flow and fault tests for SOAK_MINUTES (30) in ever new orders
 	@end=$$(( SECONDS + 60 * $(SOAK_MINUTES) )); rounds=0; \

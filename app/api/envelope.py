@@ -11,13 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem_response
+from app.api.problems import METHODS, problem_response
 from app.errors import ModelpressError, PayloadTooLarge, UnsupportedEncoding
 
 SMALL_BODY_BYTES = 1 << 20  # JSON calls; the streaming ones have limits of their own
 _STREAMED = ("/v1/uploads", "/v1/models", "/v1/datasets")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -133,5 +132,5 @@ class _Exchange:
             ms=round(1000 * seconds, 1),
             request_id=self.request_id,
         )
-        method = self.scope["method"] if self.scope["method"] in _METHODS else "other"
+        method = self.scope["method"] if self.scope["method"] in METHODS else "other"
         return Served(method, route, self.status, seconds)

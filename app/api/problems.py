@@ -3,6 +3,7 @@
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.errors import (
     BadInput,
@@ -16,6 +17,7 @@ from app.errors import (
 from app.problems import problem_of
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _BY_STATUS: dict[int, type[ModelpressError]] = {
     404: NotFound,
     405: MethodNotAllowed,
@@ -48,7 +50,16 @@ def on_framework_refusal(request: Request, error: Exception) -> Response:
     response = problem_response(kind(), request.state.request_id)
     if isinstance(error, HTTPException):
         response.headers.update(error.headers or {})
+    if status == MethodNotAllowed.status:
+        response.headers["Allow"] = ", ".join(_allowed(request))
     return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods of a path. The framework's own header names those of one of its routes alone."""
+    routes = request.app.router.routes
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [name for name, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def documented(*kinds: type[ModelpressError]) -> dict[int | str, dict[str, object]]:

@@ -31,7 +31,8 @@ from app.services.caller import Caller
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 _PART_TYPES = frozenset({"application/partial-upload", "application/octet-stream", "application/offset+octet-stream"})
 _MOST_DIGITS = 100  # what is longer is no length; what is larger than the limit is refused as such
-_RAW_BODY = {"requestBody": {"content": {"application/partial-upload": {"schema": {"type": "string"}}}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_RAW_BODY = {"requestBody": {"content": {"application/partial-upload": _BINARY, "application/octet-stream": _BINARY}}}
 _PART_REFUSALS = (DigestMismatch, FormatUnsafe, InsufficientStorage, PayloadTooLarge, UnsupportedEncoding)
 
 

@@ -28,11 +28,22 @@ async def test_unknown_path_is_a_problem(client: httpx.AsyncClient) -> None:
     assert problem(await client.get("/v1/nonsense")) == "not-found"
 
 
-async def test_other_method_is_a_problem_that_names_the_allowed_ones(client: httpx.AsyncClient) -> None:
-    answer = await client.put("/v1/models")
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/models", "GET, POST"),
+        (f"/v1/uploads/upl_{UNKNOWN}", "GET, HEAD, PATCH, DELETE"),
+        (f"/v1/artifacts/art_{UNKNOWN}/content", "GET, HEAD"),
+        ("/healthz", "GET"),
+    ],
+)
+async def test_other_method_is_a_problem_that_names_the_allowed_ones(
+    client: httpx.AsyncClient, path: str, allowed: str
+) -> None:
+    answer = await client.put(path)
 
     assert problem(answer) == "method-not-allowed"
-    assert answer.headers["Allow"]
+    assert answer.headers["Allow"] == allowed
 
 
 @pytest.mark.parametrize("media_type", ["application/yaml", "text/plain", "application/x-www-form-urlencoded"])
