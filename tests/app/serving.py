@@ -53,7 +53,7 @@ def serving(data_dir: Path, **settings: str) -> Iterator[Serving]:
 
 
 def _wait_until_ready(served: Serving) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and served.process.poll() is None:
         try:
             if httpx.get(f"{served.url}/readyz").status_code == 200:

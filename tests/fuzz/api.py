@@ -58,7 +58,12 @@ def run(folder: Path, wanted: Run) -> tuple[int, str]:
         config = folder / "schemathesis.toml"
         config.write_text(_config(ids, wanted), encoding="utf-8")
         found = subprocess.run(
-            _command(config, served.url, wanted), env=_environment(), capture_output=True, encoding="utf-8", check=False
+            _command(config, served.url, wanted),
+            env=_environment(),
+            capture_output=True,
+            encoding="utf-8",
+            cwd=folder,
+            check=False,
         )
     broken = (folder / "gateway.log").read_text(encoding="utf-8")
     return found.returncode, f"{found.stdout}{found.stderr}{broken}"
