@@ -20,7 +20,7 @@ from app.errors import DependencyUnavailable, InsufficientStorage, ModelpressErr
 from app.interruptions import reach
 from app.problems import problem_of
 from app.resources import Resources
-from app.stores import results, work
+from app.stores import results, turns, work
 from app.stores.records import Transaction
 from workers.heartbeat import Heartbeat
 from workers.kinds import benchmark, check_dataset, check_model, compress
@@ -68,8 +68,11 @@ def register(app: Celery, worker: Worker) -> None:
 
 
 def perform(worker: Worker, work_id: str) -> None:
-    """Do the work if it is to be had. Raises nothing: whatever happens is recorded, or left to the sweeper."""
-    with structlog.contextvars.bound_contextvars(work=work_id):
+    """Do the work whose turn it is where the row `work_id` waits, or waited.
+
+    Raises nothing: whatever happens is recorded, or left to the sweeper.
+    """
+    with structlog.contextvars.bound_contextvars(rung_for=work_id):
         if worker.rules.drain.is_set():
             return
         try:
@@ -83,14 +86,14 @@ def perform(worker: Worker, work_id: str) -> None:
 def _claim(worker: Worker, work_id: str) -> work.Claim | None:
     settings = worker.resources.settings
     with worker.resources.database.transaction() as tx:
-        return work.claim(tx, work_id, worker.owner, settings.lease_s, settings.max_losses)
+        return turns.claim_next(tx, work_id, worker.owner, settings.lease_s, settings.max_losses)
 
 
 def _attempt(worker: Worker, held: work.Claim) -> None:
     settings, database = worker.resources.settings, worker.resources.database
     name = f"{held.id}-{held.attempt}-{held.fence[:8]}"
     with (
-        structlog.contextvars.bound_contextvars(attempt=held.attempt),
+        structlog.contextvars.bound_contextvars(work=held.id, attempt=held.attempt),
         Heartbeat(database, held, settings.lease_s, settings.outage_s) as pulse,
     ):
         try:
