@@ -36,7 +36,7 @@ class Mail:
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked about the mails: how one gets its label (None: it is left out), and how many train.
+    """What is asked about the mails: how one gets its label (None: it is left out), how many train, and how long.
 
     `hidden` is taken out of the text, since it would tell the label.
     """
@@ -45,6 +45,8 @@ class Task:
     labels: tuple[str, ...]
     train_rows: int
     hidden: re.Pattern[str] = re.compile(r"(?!)")
+    epochs: int = 2
+    learning_rate: float = 5e-5
 
 
 def download(folder: Path) -> Path:
@@ -77,7 +79,7 @@ def origin(record: Mapping[str, str]) -> str | None:
 
 TASKS = {
     "spam": Task(spam_or_ham, ("ham", "spam"), 4_400),
-    "origin": Task(origin, (*LISTS, "news", "spam"), 3_600, _LIST_TAG),
+    "origin": Task(origin, (*LISTS, "news", "spam"), 3_600, _LIST_TAG, epochs=5, learning_rate=1e-4),
 }
 
 

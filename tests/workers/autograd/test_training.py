@@ -241,13 +241,13 @@ def test_fraction_of_an_epoch_takes_that_many_steps() -> None:
 def test_patience_ends_training_early() -> None:
     settings = replace(QUICK, epochs=50, learning_rate=1e-9, patience=2)
     curve = fit(cnn(), picture_set(), settings, progress=silent)
-    assert curve[-1].epoch < 5
+    assert curve[-1].epoch < 10
 
 
 def test_patience_does_not_count_while_constraints_are_still_to_change() -> None:
     settings = replace(QUICK, epochs=50, learning_rate=1e-9, patience=2)
     curve = fit(cnn(), picture_set(), settings, progress=silent, on_step=lambda step, total, _: step < total // 2)
-    assert 25 < curve[-1].epoch < 30
+    assert 25 < curve[-1].epoch < 35
 
 
 def test_process_settings_are_put_back() -> None:

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.contracts.steps.distill import Distill
+from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.retrain import Retrain
 from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
@@ -14,6 +15,7 @@ from tests.workers.graph.networks import answers, cnn, dataset_for, rows_for
 from tests.workers.techniques.steps import take
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.graph.model import Model
+from workers.compute.techniques.base import LEAST_STEPS, lasting
 
 TEACHER = "mdl_00000000000000000000000000"
 
@@ -99,6 +101,27 @@ def test_accuracy_rises_when_retrained_on_labels(tmp_path: Path) -> None:
     assert rows.labels is not None
     assert (answers(outcome.model, rows).argmax(-1) == rows.labels).mean() > 0.6
     assert outcome.curve[-1].validation_score is not None
+
+
+@pytest.mark.parametrize("spec", [Distill(patience=100), Retrain(patience=100), PruneWeights(patience=100)])
+def test_few_rows_are_seen_often_unless_epochs_are_given(
+    spec: Distill | Retrain | PruneWeights, tmp_path: Path
+) -> None:
+    rows = len(dataset_for(damaged()).train)
+
+    by_default, as_asked = (
+        take(each, damaged(), tmp_path).curve for each in (spec, spec.model_copy(update={"epochs": 1.0}))
+    )
+
+    assert as_asked[-1].step == -(-rows // spec.batch_size)
+    assert by_default[-1].step >= LEAST_STEPS
+    validated = [point.step for point in by_default if point.validation_score is not None]
+    assert min(np.diff(validated)) >= 20
+
+
+def test_a_default_stays_what_it_is_when_one_epoch_has_many_steps() -> None:
+    plenty = Samples({"x": np.zeros((LEAST_STEPS * 32, 1), np.float32)})
+    assert lasting(1.0, 32, Dataset(plenty, plenty.take(slice(8)), plenty.take(slice(8)))) == 1.0
 
 
 @pytest.mark.parametrize("spec", [Distill(), Retrain()])

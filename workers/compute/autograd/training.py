@@ -33,6 +33,8 @@ _TEACHING = 0.1
 _TRIALS, _CLEARLY = 8, 1.5
 # Batches of held-out rows that tell learning rates apart.
 _HELD_OUT = 16
+# Steps between validations, at least, unless the whole training is short.
+_APART, _VALIDATIONS = 20, 20
 # Points of the curve between validations, over the whole training.
 _POINTS = 50
 
@@ -189,7 +191,7 @@ class _Session:
     def train(self, progress: Progress, on_step: OnStep | None) -> None:
         """Run all steps, then go back to the best state."""
         settings, per_epoch, total = self.settings, self.per_epoch, self.total
-        every = max(1, per_epoch // max(1, settings.validations_per_epoch))
+        every = max(1, per_epoch // max(1, settings.validations_per_epoch), min(_APART, total // _VALIDATIONS))
         base = _TEACHING if self.targets is not None else 0.0
         deadline = math.inf if settings.max_minutes is None else self.began + settings.max_minutes * 60
         self.validate(0, 0.0, None)

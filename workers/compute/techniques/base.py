@@ -14,7 +14,8 @@ from workers.compute.graph.model import Model
 
 # Weight of the labels against the upload's answers, and the temperature that softens those (Hinton et al., 2015).
 _ALPHA, _TEMPERATURE = 0.5, 2.0
-
+# Unless epochs are given there are at least so many steps: of a few hundred rows, one epoch repairs nothing.
+LEAST_STEPS = 400
 
 # Share of this step that is done (0 to 1) and the latest training point, if it trains.
 Progress = Callable[[float, CurvePoint | None], None]
@@ -55,16 +56,24 @@ class Outcome:
 
 
 def planned_epochs(spec: RetrainedSpec, context: Context) -> float:
-    """Return how long to retrain: as asked, else 1 epoch where there is data and the next step does not train.
+    """Return how long to retrain: as asked, else 1 epoch or more if there is data and the next step does not train.
 
     Raises TechniqueNotApplicable when retraining was asked for and there is no data.
     """
     if spec.epochs is None:
-        return 1.0 if context.dataset is not None and not context.next_trains else 0.0
+        if context.dataset is None or context.next_trains:
+            return 0.0
+        return lasting(1.0, spec.batch_size, context.dataset)
     if spec.epochs > 0 and context.dataset is None:
         msg = f"retraining for {spec.epochs:g} epochs needs data; attach a dataset, or set epochs to 0"
         raise TechniqueNotApplicable(msg)
     return spec.epochs
+
+
+def lasting(epochs: float, batch_size: int, dataset: Dataset) -> float:
+    """Return a default number of epochs, raised where the rows are so few that it would be under LEAST_STEPS steps."""
+    per_epoch = -(-len(dataset.train) // batch_size)
+    return max(epochs, LEAST_STEPS / max(1, per_epoch))
 
 
 def retrain(

@@ -14,7 +14,7 @@ from workers.compute.autograd.training import Fit, fit
 from workers.compute.graph.interfaces import interface_of, stood_in
 from workers.compute.graph.model import Model
 from workers.compute.graph.pairing import Pair, pairs_of
-from workers.compute.techniques.base import Context, Outcome, dataset_of, shrunk
+from workers.compute.techniques.base import Context, Outcome, dataset_of, lasting, shrunk
 
 
 def apply(model: Model, spec: Distill, context: Context) -> Outcome:
@@ -31,7 +31,7 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
     if teacher is not None:
         guidance = _guidance(student, teacher, spec, related=_related(spec, context))
     settings = Fit(
-        epochs=spec.epochs,
+        epochs=spec.epochs or lasting(2.0, spec.batch_size, dataset),
         learning_rate=spec.learning_rate,
         batch_size=spec.batch_size,
         patience=spec.patience,

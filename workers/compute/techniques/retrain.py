@@ -4,7 +4,7 @@ from app.contracts.steps.retrain import Retrain
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.training import Fit, fit
 from workers.compute.graph.model import Model
-from workers.compute.techniques.base import Context, Outcome, dataset_of
+from workers.compute.techniques.base import Context, Outcome, dataset_of, lasting
 
 
 def apply(model: Model, spec: Retrain, context: Context) -> Outcome:
@@ -15,7 +15,7 @@ def apply(model: Model, spec: Retrain, context: Context) -> Outcome:
         raise TechniqueNotApplicable(msg)
     trained = model.clone()
     settings = Fit(
-        epochs=spec.epochs,
+        epochs=spec.epochs or lasting(2.0, spec.batch_size, dataset),
         learning_rate=spec.learning_rate,
         batch_size=spec.batch_size,
         weight_decay=spec.weight_decay,
