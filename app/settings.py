@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     check_seconds: int = 120
     threads: int = 2
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    require_sandbox: Literal["full", "partial", "none"] = "none"
+    require_sandbox: Literal["auto", "full", "partial", "none"] = "auto"
     scratch_dir: Path | None = None  # default: <data_dir>/scratch
     fault_file: Path | None = None  # for tests alone: breaks a process where the file says (app.interruptions)
 
@@ -60,6 +60,13 @@ class Settings(BaseSettings):
             msg = "fault_file breaks processes for tests; the production profile does not start with it"
             raise ValueError(msg)
         return self
+
+    @property
+    def sandbox_floor(self) -> Literal["full", "partial", "none"]:
+        """The least level of isolation that uploads are opened at."""
+        if self.require_sandbox == "auto":
+            return "full" if self.profile == "production" else "none"
+        return self.require_sandbox
 
     @property
     def scratch(self) -> Path:

@@ -48,7 +48,7 @@ MEANINGS = {
     "check_seconds": "longest examination of an upload, seconds",
     "threads": "threads of one compute child",
     "device": "where training runs; `auto` takes CUDA when it is there",
-    "require_sandbox": "a worker refuses to start below this level of isolation",
+    "require_sandbox": "least isolation a worker starts with: `full`, `partial`, `none`; `auto`: `full` in production",
     "scratch_dir": "folder of the attempts' scratch folders; empty: `scratch` in the data folder",
     "fault_file": "for tests alone: a file that says where a process is to break; the production profile refuses it",
 }

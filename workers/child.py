@@ -1,4 +1,4 @@
-"""One compute child: started in its own process group with a bare environment, read line by line, stopped.
+"""One compute child: a process group of its own with a bare environment, read line by line, stopped.
 
 Knows no job, no store and not what the lines mean.
 """
@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import workers
 
@@ -61,13 +61,28 @@ def environment(scratch: Path, threads: int, program: Program, *, gpu: bool) -> 
     return found
 
 
-class Child:
-    """A running child; use it in a `with` block, which leaves no process behind."""
+class Process(Protocol):
+    """A started process that leads a group of its own; `pipe` is the descriptor of what it says."""
+
+    pid: int
+    pipe: int
+
+    def exited(self) -> bool:
+        """Whether it has ended; it is not reaped by asking."""
+
+    def signal(self, number: int) -> None:
+        """Signal the whole group, if it is still there."""
+
+    def reap(self) -> int:
+        """Wait for the end and return the exit code as Popen has it; a second call returns the same."""
+
+
+class Spawned:
+    """A process started from a command line."""
 
     def __init__(self, command: Sequence[str], scratch: Path, env: Mapping[str, str]) -> None:
-        """Start the command in its own process group, with its errors in `<scratch>/stderr`."""
-        self._errors = scratch / "stderr"
-        with self._errors.open("wb") as errors:
+        """Start the command in `scratch`, its errors in `<scratch>/stderr`."""
+        with errors_file(scratch).open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 list(command),
                 cwd=scratch,
@@ -78,10 +93,44 @@ class Child:
                 process_group=0,
             )
         self.pid = self._process.pid
-        self._pipe = self._process.stdout.fileno() if self._process.stdout else -1
-        os.set_blocking(self._pipe, False)
+        self.pipe = os.dup(self._process.stdout.fileno()) if self._process.stdout else -1
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    def exited(self) -> bool:
+        """Whether it has ended."""
+        if self._process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def signal(self, number: int) -> None:
+        """Signal the group. Its leader is not reaped yet, so the group's id cannot belong to anybody else."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def reap(self) -> int:
+        """Wait for the end and return the exit code."""
+        return self._process.wait()
+
+
+def errors_file(scratch: Path) -> Path:
+    """Return where a child's standard error goes."""
+    return scratch / "stderr"
+
+
+class Child:
+    """A running child; use it in a `with` block, which leaves no process behind."""
+
+    def __init__(self, process: Process, scratch: Path) -> None:
+        """Listen to a process that was started on `scratch`."""
+        self._errors, self._process = errors_file(scratch), process
+        self._code: int | None = None
+        self.pid = process.pid
+        os.set_blocking(process.pipe, False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._pipe, selectors.EVENT_READ)
+        self._selector.register(process.pipe, selectors.EVENT_READ)
         self._partial, self._total = bytearray(), 0
         self._looked = 0.0
         self.ended = False  # its pipe is closed: nothing more will be said
@@ -93,16 +142,15 @@ class Child:
     def __exit__(self, *_error: object) -> None:
         self.stop(0)
         self._selector.close()
-        if self._process.stdout:
-            self._process.stdout.close()
+        os.close(self._process.pipe)
 
     def lines(self, timeout_s: float) -> list[bytes]:
         """Return the lines said within `timeout_s`. Raises TooTalkative."""
         self._look()
         if not self._selector.select(timeout_s):
-            self.ended = self._exited()  # a descendant may hold the pipe open after its death
+            self.ended = self._process.exited()  # a descendant may hold the pipe open after its death
             return []
-        got = os.read(self._pipe, 1 << 20)
+        got = os.read(self._process.pipe, 1 << 20)
         if not got:
             self.ended = True
             return []
@@ -118,19 +166,18 @@ class Child:
 
     def stop(self, grace_s: float) -> int:
         """SIGTERM the process group, SIGKILL what is left after `grace_s`, and return the exit code as Popen has it."""
-        if self._process.returncode is not None:
-            return self._process.returncode
-        if grace_s > 0 and not self._exited():
-            self._signal(signal.SIGTERM)
-            self.wait(grace_s)
-        # The leader is not reaped yet, so the group's id cannot belong to anybody else.
-        self._signal(signal.SIGKILL)
-        return self._process.wait()
+        if self._code is None:
+            if grace_s > 0 and not self._process.exited():
+                self._process.signal(signal.SIGTERM)
+                self.wait(grace_s)
+            self._process.signal(signal.SIGKILL)
+            self._code = self._process.reap()
+        return self._code
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the child to exit by itself; return whether it did."""
         until = time.monotonic() + timeout_s
-        while not self._exited():
+        while not self._process.exited():
             if time.monotonic() >= until:
                 return False
             time.sleep(0.02)
@@ -144,17 +191,6 @@ class Child:
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return ""
-
-    def _exited(self) -> bool:
-        if self._process.returncode is not None:
-            return True
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            return
 
     def _look(self) -> None:
         if time.monotonic() - self._looked < _LOOK_EVERY_S:

@@ -20,7 +20,9 @@ from app.contracts.tasks import Queue
 from app.logging import configure
 from app.resources import connect, priorities
 from app.settings import Settings
-from workers.child import Program
+from workers.child import Program, environment
+from workers.nursery import Nursery
+from workers.sandbox import EXIT_UNCONFINED, LEVELS, reached_here
 from workers.scratch import remove_leftovers
 from workers.supervisor import Rules
 from workers.tasks import Worker, register
@@ -33,7 +35,9 @@ log = structlog.get_logger(__name__)
 def build(settings: Settings, program: Program | None = None) -> tuple[Celery, Worker]:
     """Return the Celery app with its tasks, and what they work with."""
     resources = connect(settings)
-    rules = Rules(settings, program or Program(), threading.Event())
+    # Only the real child is kept warm: what stands in for it has nothing to import.
+    nursery = None if program else Nursery(environment(settings.scratch, 1, Program(), gpu=False))
+    rules = Rules(settings, program or Program(), threading.Event(), nursery)
     worker = Worker(resources, rules, owner=f"{platform.node()}:{os.getpid()}")
     app = Celery("modelpress", broker=resources.broker.url, set_as_current=False)
     app.conf.update(_options())
@@ -74,11 +78,16 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
     """Serve the queues until SIGTERM or SIGINT, then drain."""
     settings = worker.resources.settings
     removed = remove_leftovers(settings.scratch)
+    nursery = worker.rules.nursery
+    if nursery is not None and Queue.CHECKS in queues:
+        nursery.warm()
     log.info("worker starts", queues=list(queues), concurrency=concurrency, leftovers=removed)
     signals.worker_shutting_down.connect(lambda **_kw: worker.rules.drain.set(), weak=False)
     arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={settings.log_level}"]
     app.worker_main([*arguments, *quiet, f"--hostname=modelpress-{os.getpid()}@%h"])
+    if nursery is not None:
+        nursery.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     queues = [Queue(name).value for name in options.queues.split(",")]
     settings = Settings()
     configure(settings.log_level)
+    level = reached_here(settings.scratch)
+    if LEVELS.index(level) < LEVELS.index(settings.sandbox_floor):
+        log.error(
+            f"this machine confines compute children at level {level}, and {settings.sandbox_floor} is required: "
+            "uploads would be opened with less isolation. Run on Linux 5.13 or newer with Landlock and seccomp, or set "
+            f"MODELPRESS_REQUIRE_SANDBOX={level}"
+        )
+        return EXIT_UNCONFINED
     app, worker = build(settings)
     run(app, worker, queues, options.concurrency)
     worker.resources.close()

@@ -10,6 +10,7 @@ import os
 import resource
 import runpy
 import signal
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,6 +57,15 @@ class Confinement:
         return [sys.executable, "-P", "-m", "workers.sandbox", json.dumps(asdict(self)), "--", module, *arguments]
 
 
+def reached_here(scratch: Path) -> Level:
+    """Return the level that a child on this machine reaches, tried with one that does nothing."""
+    nothing = Confinement(str(scratch), os.getpid()).command("keyword")  # of the standard library, without a main part
+    root = str(Path(workers.__file__ or "").parent.parent)
+    done = subprocess.run(nothing, env={"PYTHONPATH": root}, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own
+    level: Level = json.loads(done.stdout.splitlines()[0])["sandbox"]
+    return level
+
+
 def confine(confinement: Confinement) -> Level:
     """Apply every layer to this process and return what holds: full, partial or none."""
     held = []
@@ -72,7 +82,10 @@ def confine(confinement: Confinement) -> Level:
 
 
 def _limit(confinement: Confinement) -> None:
-    # No RLIMIT_NPROC: it counts all threads of the user on the machine; seccomp refuses new processes instead.
+    # No RLIMIT_NPROC. The kernel counts every thread of the user on the whole machine against it, other children and
+    # other containers of the same number included, so any value is too low for a busy machine or too high to hold a
+    # fork bomb; and it does not bind root. Seccomp refuses fork, vfork and clone without CLONE_THREAD instead, which
+    # leaves threads, and those are held by RLIMIT_AS, 8 MiB of stack each.
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: _MAX_OPEN_FILES,
@@ -99,7 +112,8 @@ def _restrict(confinement: Confinement) -> bool:
     return landlock.restrict([*ours, *imports, *prefixes, *system], [Path(confinement.scratch)], devices)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """Have this process killed with its parent; exits with 75 when that is gone already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(EXIT_ORPHAN)
@@ -109,7 +123,7 @@ def main(arguments: list[str]) -> None:
     """Confine this process and become the module; exits with 78 when the required level cannot be had."""
     confinement = Confinement(**json.loads(arguments[0]))
     module, *rest = arguments[arguments.index("--") + 1 :]
-    _die_with(confinement.parent)
+    die_with(confinement.parent)
     level = confine(confinement)
     os.write(1, json.dumps({"sandbox": level}).encode() + b"\n")
     if LEVELS.index(level) < LEVELS.index(confinement.require):

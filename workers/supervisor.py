@@ -12,14 +12,24 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from app.contracts.tasks import MESSAGE, BenchmarkOrder, CompressOrder, Done, Failed, Order
+from app.contracts.tasks import (
+    MESSAGE,
+    BenchmarkOrder,
+    CheckDatasetOrder,
+    CheckModelOrder,
+    CompressOrder,
+    Done,
+    Failed,
+    Order,
+)
 from app.errors import LimitReached, ModelpressError, RuntimeCrashed, ServiceFault, TimeLimitExceeded
 from app.logging import printable
 from app.problems import problem_of
 from app.settings import Settings
 from workers import memory
-from workers.child import Child, Program, TooTalkative, environment
+from workers.child import Child, Process, Program, Spawned, TooTalkative, environment
 from workers.heartbeat import Heartbeat
+from workers.nursery import Nursery
 from workers.sandbox import EXIT_UNCONFINED, Confinement
 
 _LOOK_S = 0.2
@@ -46,6 +56,7 @@ class Rules:
     settings: Settings
     program: Program
     drain: threading.Event
+    nursery: Nursery | None = None  # where children of checks come from; none: each is started from nothing
 
 
 def supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: Heartbeat) -> Done | Failed | End:
@@ -59,12 +70,11 @@ def supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: H
         cpu_s=(max_run_s + 60) * max(settings.threads, os.cpu_count() or 1),
         file_bytes=settings.child_file_bytes,
         gpu=gpu,
-        require=settings.require_sandbox,
+        require=settings.sandbox_floor,
         readable=tuple(str(path) for path in rules.program.import_path),
     )
-    command = confinement.command(rules.program.module, str(folder))
     kills = memory.kills()
-    with Child(command, folder, environment(folder, settings.threads, rules.program, gpu=gpu)) as child:
+    with Child(_start(rules, order, folder, confinement), folder) as child:
         log.info("child started", pid=child.pid, kind=order.kind)
         answer = _watch(rules, child, pulse, max_run_s)
         if answer is not None:
@@ -74,6 +84,16 @@ def supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: H
             return answer
         child.wait(_SETTLE_S)
         return _autopsy(child, child.stop(settings.kill_grace_s), settings, kills)
+
+
+def _start(rules: Rules, order: Order, folder: Path, confinement: Confinement) -> Process:
+    env = environment(folder, rules.settings.threads, rules.program, gpu=confinement.gpu)
+    if rules.nursery is not None and isinstance(order, CheckModelOrder | CheckDatasetOrder):
+        forked = rules.nursery.fork(rules.program.module, folder, confinement, env)
+        if forked is not None:
+            return forked
+        log.warning("no warm child to be had")
+    return Spawned(confinement.command(rules.program.module, str(folder)), folder, env)
 
 
 def _wants_gpu(order: Order) -> bool:

@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-ORDER = json.loads(sys.argv[1])
+# The order itself, or, for a child that is given a folder alone, where it lies.
+ORDER = json.loads(sys.argv[1] if sys.argv[1].startswith("{") else (Path(sys.argv[1]) / "acts.json").read_text())
 
 
 def main() -> None:
-    sys.stdout.write(json.dumps({name: succeeds(act) for name, act in ACTS.items() if name in ORDER["acts"]}))
+    sys.stdout.write(json.dumps({name: succeeds(act) for name, act in ACTS.items() if name in ORDER["acts"]}) + "\n")
 
 
 def succeeds(act: Callable[[], object]) -> bool:

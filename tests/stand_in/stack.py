@@ -135,7 +135,21 @@ def kill(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> int:
 
 
 def children(parent: int) -> list[int]:
-    """Return the process ids whose parent is `parent`."""
+    """Return the compute children of a worker: its own, and those of its nursery."""
+    found: list[int] = []
+    for pid in _started_by(parent):
+        found += _started_by(pid) if _is_nursery(pid) else [pid]
+    return found
+
+
+def _is_nursery(pid: int) -> bool:
+    try:
+        return b"workers.nursery" in (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _started_by(parent: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():

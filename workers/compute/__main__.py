@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from app.contracts.tasks import ORDER, Done, Failed
-from app.errors import BadInput, LimitReached, ModelpressError, ServiceFault
+from app.contracts.tasks import ORDER, CheckDatasetOrder, CheckModelOrder, Done, Failed, Order
+from app.errors import BadInput, DatasetMalformed, LimitReached, ModelpressError, ModelUnsupported, ServiceFault
 from app.problems import problem_of
 from workers.compute.channel import Channel, take_stdout
 from workers.compute.failure import FailedWithReport
@@ -28,6 +28,7 @@ WORK = {
 
 def perform(scratch: Path, channel: Channel) -> Done | Failed:
     """Do what `<scratch>/order.json` says and return the last message; nothing is raised."""
+    order: Order | None = None
     try:
         order = ORDER.validate_json((scratch / "order.json").read_bytes())
         (scratch / "out").mkdir(exist_ok=True)
@@ -47,8 +48,17 @@ def perform(scratch: Path, channel: Channel) -> Done | Failed:
         traceback.print_exc()
         if _ran_out_of_memory(error):
             return Failed(problem=problem_of(LimitReached("The memory limit was reached.")))
-        return Failed(problem=problem_of(ServiceFault("An unexpected error ended the work; the log has its trace.")))
+        return Failed(problem=problem_of(_unforeseen(order)))
     return done
+
+
+def _unforeseen(order: Order | None) -> ModelpressError:
+    """Return what an error without a name of its own means: a check that cannot make sense of a file refuses it."""
+    if isinstance(order, CheckModelOrder):
+        return ModelUnsupported("The model makes a reader fail in a way that has no name of its own.")
+    if isinstance(order, CheckDatasetOrder):
+        return DatasetMalformed("The file makes a reader fail in a way that has no name of its own.")
+    return ServiceFault("An unexpected error ended the work; the log has its trace.")
 
 
 def _ran_out_of_memory(error: Exception) -> bool:

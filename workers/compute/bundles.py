@@ -27,6 +27,11 @@ def size_bytes(model: Path) -> int:
     return sum(part.stat().st_size for part in parts(model))
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 def zstd_bytes(model: Path) -> int:
     """Return the bytes that all parts take after zstd."""
     return sum(zstd_bytes_of(part) for part in parts(model))

@@ -25,7 +25,8 @@ _REFUSALS = (
     state.NoModel,
     state.NotFound,
 )
-_NODE = re.compile(r"(?:node with name|Name:|Node \(|node:)\s*'?([^'\n\")]{1,300})", re.IGNORECASE)
+# The forms that the runtime names a node in; anything looser would take its own words, or a system's, for a name.
+_NODE = re.compile(r"(?:node with name '|Name:'|[Nn]ode \(|Node:)([^'\n\")]{1,300})")
 _WEIGHTS_APART = "session.optimized_model_external_initializers_file_name"
 _SILENT = 4  # only fatal messages; they go to standard error
 

@@ -78,6 +78,11 @@ def recursive() -> list[onnx.FunctionProto]:
     return [helper.make_function("local", "f", ["a"], ["b"], [node], [helper.make_opsetid("local", 1)])]
 
 
+def shadow(domain: str) -> onnx.FunctionProto:
+    node = helper.make_node("Identity", ["a"], ["b"])
+    return helper.make_function(domain, "MatMul", ["a", "w"], ["b"], [node], [helper.make_opsetid("", 17)])
+
+
 def calling(functions: list[onnx.FunctionProto], name: str = "f0") -> onnx.ModelProto:
     nodes = [helper.make_node(name, ["x"], ["z"], domain="local"), helper.make_node("MatMul", ["z", "w"], ["y"])]
     return model(nodes, functions=functions, domains=["local"])
@@ -148,6 +153,13 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], type[errors.ModelpressErr
     "function expansion": (lambda: calling(doubling_functions(24)), errors.ModelTooComplex),
     "function chain": (lambda: calling(doubling_functions(200)), errors.ModelTooComplex),
     "recursive function": (lambda: calling(recursive(), "f"), errors.ModelMalformed),
+    "function in an operator's place": (lambda: model(functions=[shadow("")]), errors.ModelUnsupported),
+    "function in a vendor's place": (
+        lambda: model(functions=[shadow("com.microsoft")], domains=["com.microsoft"]),
+        errors.ModelUnsupported,
+    ),
+    "negative axis": (lambda: model(inputs=[value("x", [-5, 4])]), errors.ModelMalformed),
+    "a thousand axes": (lambda: model(inputs=[value("x", [1] * 1000)]), errors.ModelUnsupported),
     "too many nodes": (many_nodes, errors.ModelTooComplex),
     "huge constant": (lambda: filled([1 << 20, 1 << 20]), errors.ModelTooComplex),
     "huge stated shape": (lambda: model(inputs=[value("x", [1 << 20, 1 << 20])]), errors.ModelTooComplex),

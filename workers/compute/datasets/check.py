@@ -6,6 +6,7 @@ import numpy as np
 
 from app.contracts.dataset import ColumnSummary, DatasetSummary
 from app.contracts.tasks import CheckDatasetOrder, Done
+from workers.compute import limits
 from workers.compute.channel import Channel
 from workers.compute.datasets.reading import label_name, read_table, split_name
 from workers.compute.datasets.samples import Array
@@ -15,12 +16,14 @@ from workers.compute.files import sha256_of
 from workers.compute.wording import shown
 
 MAX_CLASSES = 1000
+_COPIES = 200  # what an archive may unpack to; a field of text takes 60 bytes in memory
 _COUNTED_ROWS = 1_000_000  # distinct values are counted up to here
 
 
 def run(order: CheckDatasetOrder, scratch: Path, channel: Channel) -> Done:
     """Examine the data set; raises what the readers raise."""
     channel.progress("reading", 0.0)
+    limits.hold((scratch / order.dataset.path).stat().st_size, _COPIES)
     table = read_table(order.dataset, scratch)
     label = label_name(order.dataset, table)
     split = split_name(order.dataset, table)

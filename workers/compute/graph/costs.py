@@ -79,7 +79,7 @@ def cost(model: Model, sizes: Mapping[str, int] | None = None) -> Cost:
 
     Where a batch size is built into the model, figures are divided by it.
     """
-    opened = _opened(model)
+    opened = written_out(model)
     inferred = infer_all(opened, {**(sizes or {}), **dict.fromkeys(batch_symbols(opened), 1)})
     rows, fixed, seen = _fixed_rows(opened), constants(opened.graph), set[str]()
     nodes = tuple(_node(opened, node, inferred, (rows, fixed), seen) for node in opened.graph)
@@ -94,7 +94,7 @@ def symbolic_macs(model: Model) -> Polynomial | None:
     degree 1 in rows and 2 in each other dimension fits, as when a loop's trips depend on data. For sides of images it
     holds at multiples of 32: in between, halved sizes are rounded.
     """
-    opened = _opened(model)
+    opened = written_out(model)
     free, rows = tuple(sorted(symbols(opened))), batch_symbols(opened)
     free = (*(name for name in free if name in rows), *(name for name in free if name not in rows))
     points = math.prod(len(_ROWS if name in rows else _LENGTHS[0]) - 1 for name in free)
@@ -113,7 +113,7 @@ def symbolic_macs(model: Model) -> Polynomial | None:
     return None
 
 
-def _opened(model: Model) -> Model:
+def written_out(model: Model) -> Model:
     """Return the model with its own functions written out."""
     if not model.ir.functions:
         return model

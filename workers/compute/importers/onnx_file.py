@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from app.errors import FormatUnsafe, ModelMalformed, PayloadTooLarge
 from workers.compute.graph.model import Model, load
-from workers.compute.importers import budgets, external_data, names, operators, structure, tensors
+from workers.compute.importers import budgets, external_data, names, operators, structure, tensors, wire
 
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 _SMALLEST = 16
@@ -71,6 +71,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     for magic, what in _UNSAFE_HEADS.items():
         if head.startswith(magic):
             raise FormatUnsafe(f"The file is {what}, not ONNX.")
+    wire.check(path)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())

@@ -73,6 +73,10 @@ def check(model: onnx.ModelProto) -> None:
     if model.training_info:
         raise ModelUnsupported("The file carries training graphs; export the model for inference.")
     versions = {entry.domain: entry.version for entry in model.opset_import}
+    for function in model.functions:
+        if function.domain in {*STANDARD, "com.microsoft", "ai.onnx.ml"}:
+            what = shown(function.name)
+            raise ModelUnsupported(f"Local function {what!r} puts itself in the place of an operator of its domain.")
     local = {(function.domain, function.name) for function in model.functions}
     for node in walk.nodes(model):
         if (node.domain, node.op_type) not in local:

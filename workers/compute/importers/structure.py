@@ -1,9 +1,14 @@
 """Whether the graph hangs together: names, order, inputs, outputs."""
 
+from collections.abc import Iterable
+
 import onnx
 
 from app.errors import ModelMalformed, ModelUnsupported
 from workers.compute.wording import shown
+
+MAX_AXES = 32
+_FREE = -1  # what some exporters write for an axis of any length
 
 
 def check(model: onnx.ModelProto) -> None:
@@ -20,11 +25,21 @@ def check(model: onnx.ModelProto) -> None:
     for value in fed:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
             raise ModelUnsupported(f"Input {shown(value.name)!r} is not a tensor of known rank.")
+    _check_axes([*graph.input, *graph.output, *graph.value_info])
     known = _known_after_every_node(graph, weights | {value.name for value in fed})
     for value in graph.output:
         if value.name not in known:
             raise ModelMalformed(f"Output {shown(value.name)!r} is made by no node.")
         _refuse_collection(value)
+
+
+def _check_axes(values: Iterable[onnx.ValueInfoProto]) -> None:
+    for value in values:
+        axes = value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else []
+        if len(axes) > MAX_AXES:
+            raise ModelUnsupported(f"Value {shown(value.name)!r} has {len(axes)} axes; up to {MAX_AXES} are supported.")
+        if any(axis.dim_value < _FREE for axis in axes):
+            raise ModelMalformed(f"Value {shown(value.name)!r} has a negative axis.")
 
 
 def _refuse_collection(output: onnx.ValueInfoProto) -> None:
