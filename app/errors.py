@@ -306,10 +306,17 @@ class TimeLimitExceeded(LimitReached):
 
 
 class QuotaExceeded(LimitReached):
-    """The tenant has too much open at once."""
+    """The tenant has too much open at once, or sends too many calls."""
 
     slug, title, status, retryable = "quota-exceeded", "The quota is used up", 429, True
-    cure = "Wait for running work to end, or ask for a larger quota."
+    cure = "Send it again after Retry-After, when running work has ended; or ask for a larger quota."
+
+
+class StorageQuotaExceeded(LimitReached):
+    """The tenant stores as much as it may."""
+
+    slug, title, status = "storage-quota-exceeded", "The room for this tenant is used up", 429
+    cure = "Delete models, data sets or uploads that are not needed, or ask the operator for more room."
 
 
 class RuntimeCrashed(ServiceFault):
@@ -367,6 +374,13 @@ class DependencyUnavailable(ServiceFault):
 
     slug, title, status = "dependency-unavailable", "A part of the service does not answer", 503
     cure = "Try again in a few seconds."
+
+
+class ServiceBusy(ServiceFault):
+    """More work waits, of all tenants together, than the service takes in."""
+
+    slug, title, status = "service-busy", "The service has too much to do", 503
+    cure = "Send the request again after the seconds that Retry-After names."
 
 
 def every_problem() -> list[type[ModelpressError]]:

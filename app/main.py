@@ -36,6 +36,7 @@ from app.api.access import GUARDS, KeysNeeded, refuse_open_bind
 from app.api.envelope import Envelope
 from app.api.openapi import described
 from app.api.problems import on_framework_refusal, on_refusal
+from app.api.rates import Rates
 from app.api.validation import on_invalid_request
 from app.errors import ModelpressError
 from app.resources import Resources, connect
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.openapi = partial(described, app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
     app.state.stopping = threading.Event()
     app.state.figures = health.Figures(resources)
+    app.state.rates = Rates(settings.requests_per_s, settings.request_burst)
     app.add_middleware(Envelope, count=app.state.figures.count)
     _handle_errors(app)
     _include(app)

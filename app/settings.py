@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     max_unpacked_model_bytes: int = 8 * _GIB  # a zip of an ONNX model and its data files
     upload_ttl_s: int = 86_400
     max_queued_per_tenant: int = 1_000
+    max_queued: int = 50_000  # of all tenants together
+    max_open_uploads_per_tenant: int = 1_000
+    max_stored_bytes_per_tenant: int = 1_024 * _GIB  # uploads, models and data sets
+    requests_per_s: float = 300.0  # of one tenant at one gateway process; 0: not limited
+    request_burst: int = 600
 
     lease_s: float = 30.0
     max_losses: int = 3  # worker losses before a job is quarantined

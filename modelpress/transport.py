@@ -13,6 +13,7 @@ from app.contracts.problem import Problem
 from modelpress.errors import ProblemError, ServerUnreachable, problem_error
 
 _LONGEST_WAIT_S = 30.0
+_TOO_MANY = 429
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "PUT"})
 
 
@@ -92,7 +93,8 @@ class Transport:
             if response.is_success:
                 return response
             failure = _failure(response)
-            if last or not (call.may_repeat and failure.problem.retryable):
+            refused_early = failure.problem.status == _TOO_MANY  # before anything was done
+            if last or not (failure.problem.retryable and (call.may_repeat or refused_early)):
                 raise failure
             self.retry.wait(attempt, _retry_after_s(response))
         raise AssertionError  # the last attempt returns or raises

@@ -11,8 +11,9 @@ from fastapi.dependencies.models import Dependant
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from app.api.rates import Allowance
 from app.contracts.key import SCOPES
-from app.errors import BadInput, CrossSiteRefused, ScopeMissing, Unauthorized
+from app.errors import BadInput, CrossSiteRefused, QuotaExceeded, ScopeMissing, Unauthorized
 from app.resources import Resources
 from app.services import keys
 from app.services.caller import Caller
@@ -67,15 +68,24 @@ def refuse_other_sites(headers: Headers, settings: Settings) -> None:
 
 
 async def caller(request: Request) -> Caller:
-    """Return who asks; raises Unauthorized, and ScopeMissing when the key is not for calls of this kind."""
+    """Return who asks; raises Unauthorized, QuotaExceeded, and ScopeMissing when the key is not for such calls."""
     resources: Resources = request.app.state.resources
     known = await _known(request, resources)
     request.state.known = known
+    _refuse_too_many(request, known)
     needed = _needed_scope(request)
     if needed not in known.scopes:
         msg = f"This call needs a key with the scope `{needed}`."
         raise ScopeMissing(msg)
     return Caller(known.tenant, resources, known.id)
+
+
+def _refuse_too_many(request: Request, known: Known) -> None:
+    allowance: Allowance | None = request.app.state.rates.take(known.tenant)
+    request.state.allowance = allowance
+    if allowance is not None and not allowance.granted:
+        msg = f"More than {allowance.per_s:g} calls a second came with keys of this tenant."
+        raise QuotaExceeded(msg, retry_after_s=allowance.wait_s)
 
 
 async def _known(request: Request, resources: Resources) -> Known:

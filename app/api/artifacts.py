@@ -10,7 +10,7 @@ from app.api.problems import documented
 from app.contracts.artifact import Artifact
 from app.contracts.base import Page
 from app.contracts.benchmark import Benchmark, BenchmarkCreate
-from app.errors import BadInput, Conflict, NotFound, QuotaExceeded
+from app.errors import BadInput, Conflict, NotFound, QuotaExceeded, ServiceBusy
 from app.services import artifacts, benchmarks
 
 router = APIRouter(tags=["artifacts"])
@@ -37,7 +37,7 @@ def read_artifact(caller: CallerGiven, artifact_id: str) -> Artifact:
     "/artifacts/{artifact_id}/benchmarks",
     status_code=202,
     response_model=Benchmark,
-    responses=documented(NotFound, BadInput, Conflict, QuotaExceeded),
+    responses=documented(NotFound, BadInput, Conflict, QuotaExceeded, ServiceBusy),
 )
 def create_benchmark(caller: CallerGiven, artifact_id: str, create: BenchmarkCreate) -> Response:
     """Time the artifact against its original, or another model, interleaved in one run."""

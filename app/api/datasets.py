@@ -13,11 +13,30 @@ from app.api.access import CallerGiven, CursorGiven
 from app.api.problems import documented
 from app.contracts.base import Page
 from app.contracts.dataset import Dataset, DatasetCreate, DatasetFormat
-from app.errors import BadInput, Conflict, FormatUnsafe, NotFound, PayloadTooLarge, QuotaExceeded, UnsupportedEncoding
+from app.errors import (
+    BadInput,
+    Conflict,
+    FormatUnsafe,
+    NotFound,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServiceBusy,
+    StorageQuotaExceeded,
+    UnsupportedEncoding,
+)
 from app.services import datasets
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
-_REFUSALS = documented(BadInput, Conflict, FormatUnsafe, PayloadTooLarge, QuotaExceeded, UnsupportedEncoding)
+_REFUSALS = documented(
+    BadInput,
+    Conflict,
+    FormatUnsafe,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServiceBusy,
+    StorageQuotaExceeded,
+    UnsupportedEncoding,
+)
 
 
 @router.post(

@@ -113,6 +113,9 @@ class _Exchange:
             headers["X-Request-Id"] = self.request_id
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
+            allowance = self.scope["state"].get("allowance")
+            if allowance is not None:
+                headers.update(allowance.headers())
             if self.scope["path"].startswith("/v1/"):
                 headers.setdefault("Cache-Control", "no-store")
         await self._send(message)

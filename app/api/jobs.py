@@ -20,6 +20,7 @@ from app.errors import (
     NotAcceptable,
     NotFound,
     QuotaExceeded,
+    ServiceBusy,
     UrlForbidden,
 )
 from app.services import jobs, reports
@@ -48,7 +49,9 @@ _EXAMPLE = {
     "",
     status_code=202,
     response_model=Job,
-    responses=documented(BadInput, UrlForbidden, Conflict, IdempotencyKeyReused, IdempotencyKeyInFlight, QuotaExceeded),
+    responses=documented(
+        BadInput, UrlForbidden, Conflict, IdempotencyKeyReused, IdempotencyKeyInFlight, QuotaExceeded, ServiceBusy
+    ),
 )
 def create_job(
     caller: CallerGiven,

@@ -14,11 +14,30 @@ from app.api.problems import documented
 from app.contracts.base import Page
 from app.contracts.lineage import Lineage
 from app.contracts.model import Model, ModelCreate, ModelFormat
-from app.errors import BadInput, Conflict, FormatUnsafe, NotFound, PayloadTooLarge, QuotaExceeded, UnsupportedEncoding
+from app.errors import (
+    BadInput,
+    Conflict,
+    FormatUnsafe,
+    NotFound,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServiceBusy,
+    StorageQuotaExceeded,
+    UnsupportedEncoding,
+)
 from app.services import lineage, models
 
 router = APIRouter(prefix="/models", tags=["models"])
-_REFUSALS = documented(BadInput, Conflict, FormatUnsafe, PayloadTooLarge, QuotaExceeded, UnsupportedEncoding)
+_REFUSALS = documented(
+    BadInput,
+    Conflict,
+    FormatUnsafe,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServiceBusy,
+    StorageQuotaExceeded,
+    UnsupportedEncoding,
+)
 
 
 @router.post(

@@ -12,7 +12,16 @@ from app.api.envelope import SMALL_BODY_BYTES
 from app.api.problems import documented
 from app.contracts.base import Page
 from app.contracts.trigger import Delivery, Trigger, TriggerCreate
-from app.errors import BadInput, Conflict, NotFound, PayloadTooLarge, QuotaExceeded, SignatureInvalid, UrlForbidden
+from app.errors import (
+    BadInput,
+    Conflict,
+    NotFound,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServiceBusy,
+    SignatureInvalid,
+    UrlForbidden,
+)
 from app.services import triggers
 
 router = APIRouter(prefix="/triggers", tags=["triggers"])
@@ -51,7 +60,7 @@ def delete_trigger(caller: CallerGiven, trigger_id: str) -> None:
     response_model=Delivery,
     responses={
         200: {"model": Delivery, "description": "delivered before, or nothing to start"},
-        **documented(SignatureInvalid, BadInput, Conflict, PayloadTooLarge, QuotaExceeded),
+        **documented(SignatureInvalid, BadInput, Conflict, PayloadTooLarge, QuotaExceeded, ServiceBusy),
     },
 )
 async def receive_delivery(request: Request, trigger_id: str) -> Response:

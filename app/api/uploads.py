@@ -23,6 +23,7 @@ from app.errors import (
     OffsetMismatch,
     PayloadTooLarge,
     QuotaExceeded,
+    StorageQuotaExceeded,
     UnsupportedEncoding,
 )
 from app.services import uploads
@@ -33,7 +34,14 @@ _PART_TYPES = frozenset({"application/partial-upload", "application/octet-stream
 _MOST_DIGITS = 100  # what is longer is no length; what is larger than the limit is refused as such
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _RAW_BODY = {"requestBody": {"content": {"application/partial-upload": _BINARY, "application/octet-stream": _BINARY}}}
-_PART_REFUSALS = (DigestMismatch, FormatUnsafe, InsufficientStorage, PayloadTooLarge, UnsupportedEncoding)
+_PART_REFUSALS = (
+    DigestMismatch,
+    FormatUnsafe,
+    InsufficientStorage,
+    PayloadTooLarge,
+    StorageQuotaExceeded,
+    UnsupportedEncoding,
+)
 
 
 @router.post(

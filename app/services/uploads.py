@@ -18,9 +18,9 @@ from app.errors import (
     NotFound,
     OffsetMismatch,
     PayloadTooLarge,
-    QuotaExceeded,
 )
 from app.interruptions import reach
+from app.services import quotas
 from app.services.caller import Caller, timestamp
 from app.services.formats import HEAD_BYTES, refuse_unsafe_head
 from app.stores import records
@@ -30,7 +30,6 @@ from app.stores.staging import Segment
 from app.stores.tables import uploads
 
 SLICE_BYTES = 32 << 20  # the most that a killed gateway loses of a part
-_MAX_OPEN = 1_000  # unfinished uploads per tenant
 
 
 class SenderGone(Exception):
@@ -65,9 +64,8 @@ def begin(caller: Caller, length: int | None) -> Upload:
     refuse_longer(length or 0, settings.max_upload_bytes)
     upload_id = new_id("upl")
     with caller.resources.database.transaction() as tx:
-        if records.open_uploads(tx, caller.tenant) >= _MAX_OPEN:
-            msg = f"{_MAX_OPEN} uploads are open. Finish or delete some of them."
-            raise QuotaExceeded(msg, retry_after_s=60)
+        quotas.refuse_more_uploads(tx, caller)
+        quotas.refuse_more_bytes(tx, caller, length or 0)
         expires_at = records.clock(tx) + settings.upload_ttl_s
         columns: dict[str, object] = {
             "document": {},
@@ -114,6 +112,7 @@ async def append(caller: Caller, upload_id: str, part: Part) -> Upload:
     """
     upload = await asyncio.to_thread(read, caller, upload_id)
     _refuse_misplaced(upload, part)
+    await asyncio.to_thread(_refuse_full, caller)
     limit = caller.resources.settings.max_upload_bytes if upload.length is None else upload.length
     arrival = _Arrival(part.offset, limit)
     segment = caller.resources.segments.take(upload_id, part.offset)
@@ -137,6 +136,7 @@ async def append(caller: Caller, upload_id: str, part: Part) -> Upload:
 
 async def receive(caller: Caller, chunks: AsyncIterator[bytes], limit: int) -> Upload:
     """Store a whole body as a finished upload; nothing is kept when it breaks off or exceeds `limit` bytes."""
+    await asyncio.to_thread(_refuse_full, caller)
     arrival = _Arrival(0, limit)
     stored = await caller.resources.blobs.put_stream(_measured(chunks, arrival))
     return await asyncio.to_thread(_record_whole, caller, stored)
@@ -165,6 +165,11 @@ def upload_of(row: records.Record) -> Upload:
         created_at=timestamp(row["created_at"]),
         expires_at=timestamp(row["expires_at"]),
     )
+
+
+def _refuse_full(caller: Caller) -> None:
+    with caller.resources.database.reading() as tx:
+        quotas.refuse_more_bytes(tx, caller, 1)
 
 
 def _refuse_misplaced(upload: Upload, part: Part) -> None:

@@ -9,7 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Float,
+    RowMapping,
+    Select,
+    Table,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from app.contracts.job import JobState
@@ -145,6 +158,21 @@ def open_uploads(tx: Connection, tenant: str) -> int:
     table = tables.uploads
     wanted = (table.c.tenant == tenant, table.c.complete.is_(False), table.c.expires_at > now())
     return tx.execute(select(func.count()).select_from(table).where(*wanted)).scalar_one()
+
+
+def stored_bytes(tx: Connection, tenant: str) -> int:
+    """Return the bytes of the tenant's uploads, models and data sets, each content once."""
+    uploads = tables.uploads
+    mine = (uploads.c.tenant == tenant, uploads.c.expires_at > now())
+    sizes = [select(uploads.c.sha256, cast(uploads.c.offset, Float).label("size")).where(*mine, uploads.c.complete)]
+    for table in (tables.models, tables.datasets):
+        size = table.c.document["size_bytes"].as_float()
+        sizes.append(select(table.c.sha256, size.label("size")).where(table.c.tenant == tenant))
+    named = union_all(*sizes).subquery()
+    once = select(func.max(named.c.size).label("size")).group_by(named.c.sha256).subquery()
+    whole = tx.execute(select(func.coalesce(func.sum(once.c.size), 0.0))).scalar_one()
+    arriving = select(func.coalesce(func.sum(uploads.c.offset), 0)).where(*mine, uploads.c.complete.is_(False))
+    return int(whole) + int(tx.execute(arriving).scalar_one())
 
 
 def forget_expired(tx: Connection, keep_s: float, limit: int = 100) -> list[str]:

@@ -211,13 +211,6 @@ async def test_expired_upload_is_unknown(client: httpx.AsyncClient, resources: R
     assert (await client.post("/v1/models", json={"upload": upload})).status_code == 422
 
 
-async def test_too_many_open_uploads_are_refused(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "_MAX_OPEN", 1)
-    await opened(client)
-
-    assert (await client.post("/v1/uploads", headers={"Upload-Complete": "?0"})).status_code == 429
-
-
 async def test_unfinished_upload_makes_no_model(client: httpx.AsyncClient) -> None:
     upload = await opened(client)
 
