@@ -171,6 +171,7 @@ class _Server:
 
     def __init__(self, line: socket.socket) -> None:
         self._line, self._wards = line, set[_Ward]()
+        self._pid = os.getpid()  # asked for before a fork: a child whose nursery is gone by then must not begin
         self._selector = selectors.DefaultSelector()
         self._selector.register(line, selectors.EVENT_READ, self._take_order)
 
@@ -234,7 +235,7 @@ class _Server:
             os.environ.clear()  # noqa: TID251 # the child's own, as it was sent
             os.environ.update(order["env"])  # noqa: TID251 # as above
             tempfile.tempdir = None
-            confinement = order["confinement"] | {"parent": os.getppid()}
+            confinement = order["confinement"] | {"parent": self._pid}
             sandbox.main([json.dumps(confinement), "--", order["module"], order["scratch"]])
             code = 0
         except SystemExit as end:
