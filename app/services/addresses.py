@@ -1,11 +1,12 @@
 """Which addresses the service may be told to contact. Resolves no name: that is checked again when connecting."""
 
-from ipaddress import ip_address
-
 from pydantic import HttpUrl
 
 from app.errors import UrlForbidden
+from app.networks import is_public
 from app.settings import Settings
+
+_PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
 
 
 def refuse_forbidden(url: HttpUrl | None, settings: Settings, pointer: str) -> None:
@@ -26,8 +27,7 @@ def _forbidden(said: str, pointer: str) -> UrlForbidden:
 
 def _may_be_public(host: str) -> bool:
     try:
-        address = ip_address(host.strip("[]"))
+        return is_public(host.strip("[]"))
     except ValueError:
-        return "." in host and not host.lower().endswith((".localhost", ".local", ".internal"))
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_global
+        name = host.rstrip(".").lower()
+        return "." in name and not name.endswith(_PRIVATE_SUFFIXES)
