@@ -14,7 +14,8 @@ TOOLS := .cache/tools
 CHART := helm/modelpress
 RENDERED := .cache/rendered
 KUBERNETES_VERSIONS := 1.36 1.37
-SOAK_MINUTES ?= 30
+SOAK_MINUTES ?= 120
+FAULT_RUNS ?= 20
 # Cases per operation and phase, and where they begin.
 EXAMPLES ?= 200
 SEED ?= 0
@@ -32,7 +33,7 @@ export HELM_CONFIG_HOME := $(CURDIR)/.cache/helm/config
 export HELM_DATA_HOME := $(CURDIR)/.cache/helm/data
 
 .PHONY: help install demo demo-text demo-stop test check check-python check-format check-lint check-types \
-	check-imports check-kubernetes check-docker check-compose bench fuzz fuzz-api soak format docs clean distclean
+	check-imports check-kubernetes check-docker check-compose bench fuzz fuzz-api faults soak format docs clean distclean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,12 +120,11 @@ fuzz: install ## compare 3,000 new random graphs with ONNX Runtime (PYTEST_ARGS=
 fuzz-api: install ## send calls made of the API's own description to a gateway, all phases of Schemathesis
 	$(BIN)/python -m tests.fuzz.api --examples $(EXAMPLES) --seed $(SEED)
 
-soak: install ## repeat the flow and fault tests for SOAK_MINUTES (30) in ever new orders
-	@end=$$(( SECONDS + 60 * $(SOAK_MINUTES) )); rounds=0; \
-	while (( SECONDS < end )); do \
-		OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest --quiet tests/flow tests/faults $(PYTEST_ARGS); \
-		rounds=$$(( rounds + 1 )); \
-	done; echo "$$rounds rounds without a failure"
+faults: install ## break the service in 24 ways with FAULT_RUNS (20) timings each; writes docs/reliability.md
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m tests.faults.soak --runs $(FAULT_RUNS) --write
+
+soak: faults ## the faults, then 5,000 small jobs over SOAK_MINUTES (120) with a worker killed each minute
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m tests.faults.endurance --minutes $(SOAK_MINUTES) --write
 
 format: install ## format the code and apply the safe fixes
 	$(BIN)/ruff format .

@@ -20,8 +20,31 @@ from app.stores import orphans, work
 from workers import webhooks
 
 _LONGEST_WAIT_S = 30.0
+_RENEW_WITHIN_S = 2.0  # a heartbeat looks every second
 
 log = structlog.get_logger(__name__)
+
+
+class Sweep:
+    """Sweeps again and again, and gives workers the time to renew their leases after the database was away.
+
+    Else an outage longer than a lease would take all running work from workers that are well.
+    """
+
+    def __init__(self, resources: Resources, stop: threading.Event) -> None:
+        """Prepare; nothing is swept yet."""
+        self._resources, self._stop, self.was_away = resources, stop, False
+
+    def __call__(self) -> int:
+        """Sweep once; raises DependencyUnavailable."""
+        if self.was_away and self._resources.database.ping():
+            self._stop.wait(self._resources.settings.lease_s / 3 + _RENEW_WITHIN_S)
+            self.was_away = False
+        try:
+            return sweep_once(self._resources)
+        except DependencyUnavailable:
+            self.was_away = True
+            raise
 
 
 def sweep_once(resources: Resources) -> int:
@@ -94,7 +117,7 @@ def run(resources: Resources, stop: threading.Event) -> None:
     ]
     for thread in beside:
         thread.start()
-    repeat(lambda: sweep_once(resources), settings.sweep_every_s, stop)
+    repeat(Sweep(resources, stop), settings.sweep_every_s, stop)
     for thread in beside:
         thread.join()
 

@@ -21,6 +21,16 @@ from app.errors import DependencyUnavailable
 
 _BUSY_TIMEOUT_S = 10.0  # a writer waits this long for another one; ours hold the lock for milliseconds
 _CONNECT_TIMEOUT_S = 3
+# A server that vanished without a word is noticed within half a minute, not within the kernel's two hours.
+_POSTGRESQL = {
+    "connect_timeout": _CONNECT_TIMEOUT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+}
+# Our transactions take milliseconds. One whose process was stopped in the middle must not hold its rows for ever.
+_PATIENCE = ("idle_in_transaction_session_timeout = '20s'", "lock_timeout = '10s'")
 
 
 class now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
@@ -106,14 +116,22 @@ def _engine(url: str) -> Engine:
         return engine
     if parsed.drivername in {"postgresql", "postgres"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
-    arguments = {"connect_timeout": _CONNECT_TIMEOUT_S}
-    return create_engine(parsed, pool_pre_ping=True, pool_size=10, pool_timeout=10, connect_args=arguments)
+    engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, pool_timeout=10, connect_args=_POSTGRESQL)
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions are opened by `_begin_sqlite`, not by the driver
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own
+    connection.autocommit = True  # outside of a transaction, whose rollback would undo it
+    for setting in _PATIENCE:
+        connection.execute(f"SET {setting}")
+    connection.autocommit = False
 
 
 def _begin_sqlite(connection: Connection) -> None:

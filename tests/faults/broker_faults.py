@@ -30,3 +30,21 @@ def flush_broker(run: Run) -> None:
         run.cluster.flush()
         for job in run.expected:
             run.client.wait(job)
+
+
+@fault(
+    "R24",
+    "everything is killed and started again with jobs queued",
+    "each reaches its end",
+    stores=("sqlite", "postgresql"),
+)
+def restart_everything(run: Run) -> None:
+    for _ in range(30):
+        run.submit(NOTHING)
+    run.pause(0, 1.5)
+    cluster = run.cluster
+    for process in [*cluster.gateways, *cluster.workers, cluster.sweeper, cluster.broker]:
+        end(process)
+    with run.timed("recovery"):
+        cluster.heal()
+        run.client.wait(next(iter(run.expected)))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -13,14 +13,15 @@ from tests.stand_in import stack
 
 RECIPE = {"version": 1, "steps": [{"technique": "share_weights"}]}
 _JUDGED = ("state", "attempt", "artifact", "error", "started_at", "ended_at")
+PATIENCE_S = 120.0  # until something counts as stuck; a busy machine is slow, not stuck
 _AWAY = (429, 502, 503)
 
 
 class Client:
     """Speaks to any of the gateways; each call is one line of the history."""
 
-    def __init__(self, urls: Callable[[], list[str]], recorder: Recorder) -> None:
-        self._urls, self._recorder = urls, recorder
+    def __init__(self, urls: list[str], recorder: Recorder) -> None:
+        self.urls, self.recorder = urls, recorder
         self._http = httpx.Client(timeout=30)
         self._models: dict[str, str] = {}
 
@@ -30,11 +31,11 @@ class Client:
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response | None:
         """Return the answer, or None when there was none."""
         try:
-            return self._http.request(method, self._urls()[0] + path, **more)
+            return self._http.request(method, self.urls[0] + path, **more)
         except httpx.TransportError:
             return None
 
-    def insist(self, method: str, path: str, limit_s: float = 40, **more: Any) -> httpx.Response:
+    def insist(self, method: str, path: str, limit_s: float = PATIENCE_S, **more: Any) -> httpx.Response:
         """Ask until something other than an outage is answered."""
         found: list[httpx.Response] = []
 
@@ -54,7 +55,7 @@ class Client:
         if content not in self._models:
             headers = {"Content-Type": "application/octet-stream"}
             made = self.insist("POST", "/v1/models", content=content, headers=headers).json()["id"]
-            stack.until(lambda: self.insist("GET", f"/v1/models/{made}").json()["state"] != "checking", 40)
+            stack.until(lambda: self.insist("GET", f"/v1/models/{made}").json()["state"] != "checking", PATIENCE_S)
             self._models[content] = made
         return self._models[content]
 
@@ -62,10 +63,10 @@ class Client:
         """Submit once; return the job's id, or None when it was not accepted."""
         headers = {"Idempotency-Key": key} if key else {}
         sent = time.monotonic()
-        answer = self.ask("POST", "/v1/jobs", json={"model": model, "recipe": RECIPE, **body}, headers=headers)
+        answer = self.ask("POST", "/v1/jobs", json={"model": model, "recipe": RECIPE} | body, headers=headers)
         status = answer.status_code if answer is not None else 0
         job = str(answer.json()["id"]) if answer is not None and status == 202 else ""
-        self._recorder.note("submit", job, status, sent, key)
+        self.recorder.note("submit", job, status, sent, key)
         assert status in {0, 202, 409, 429, 503, 507}, answer.text if answer is not None else ""
         return job or None
 
@@ -76,14 +77,14 @@ class Client:
         if answer is None:
             return None
         if answer.status_code != 200:
-            self._recorder.note("read", job, answer.status_code, sent)
+            self.recorder.note("read", job, answer.status_code, sent)
             assert answer.status_code in {503, 404}, answer.text
             return None
         body: dict[str, Any] = answer.json()
-        self._recorder.note("read", job, 200, sent, **{name: body[name] for name in _JUDGED})
+        self.recorder.note("read", job, 200, sent, **{name: body[name] for name in _JUDGED})
         return body
 
-    def wait(self, job: str, *, state: str = "", limit_s: float = 40) -> dict[str, Any]:
+    def wait(self, job: str, *, state: str = "", limit_s: float = PATIENCE_S) -> dict[str, Any]:
         """Read until the job has ended, or is in this state."""
         found: list[dict[str, Any]] = []
 
@@ -95,9 +96,14 @@ class Client:
         stack.until(there, limit_s)
         return found[0]
 
-    def training(self, job: str, limit_s: float = 40) -> None:
-        """Read until the job's child has said something."""
-        stack.until(lambda: (self.read(job) or {"stage": ""})["stage"] != "", limit_s)
+    def training(self, job: str, limit_s: float = PATIENCE_S) -> None:
+        """Read until the job's child has said something, or has ended."""
+
+        def begun() -> bool:
+            body = self.read(job)
+            return body is not None and (body["stage"] != "" or body["state"] in FINAL)
+
+        stack.until(begun, limit_s)
 
     def cancel(self, job: str) -> int:
         return self.insist("POST", f"/v1/jobs/{job}/cancel").status_code
@@ -108,10 +114,10 @@ class Client:
         path = f"/v1/jobs/{job}/events?limit=1000"
         answer = self.insist("GET", path, headers={"Accept": "application/json"})
         states = [event["message"] for event in answer.json()["items"] if event["kind"] == "state"]
-        self._recorder.note("events", job, answer.status_code, sent, states=states)
+        self.recorder.note("events", job, answer.status_code, sent, states=states)
         sent = time.monotonic()
         listed = self.insist("GET", f"/v1/artifacts?job={job}").json()["items"]
-        self._recorder.note("artifacts", job, 200, sent, ids=[one["id"] for one in listed])
+        self.recorder.note("artifacts", job, 200, sent, ids=[one["id"] for one in listed])
         self.read(job)
         if ended["artifact"]:
             for _ in range(2):
@@ -129,4 +135,4 @@ class Client:
             answer = self.insist("GET", path, headers={"Accept-Encoding": "identity"})
             assert answer.status_code == 200, f"{name}: {answer.text}"
             digests[name] = hashlib.sha256(answer.content).hexdigest()
-        self._recorder.note("result", job, 200, sent, **digests)
+        self.recorder.note("result", job, 200, sent, **digests)

@@ -1,14 +1,16 @@
 """A small service of real processes, each of which may be killed, stopped and started again."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from redis import Redis
@@ -16,10 +18,11 @@ from redis import Redis
 from app.resources import Resources
 from app.settings import Settings
 from tests.stand_in import postgresql, stack
+from tests.stand_in.s3 import S3
 
 # Leases are short: what a promise says of 30 s is shown with 30 s by `takeover` alone.
 QUICK: dict[str, Any] = {
-    "lease_s": 2.0, "sweep_every_s": 0.3, "ring_again_s": 1.0, "kill_grace_s": 0.5, "drain_s": 0.4,
+    "lease_s": 4.0, "sweep_every_s": 0.3, "ring_again_s": 1.0, "kill_grace_s": 0.5, "drain_s": 0.4,
     "child_memory_bytes": 512 << 20, "max_queued_per_tenant": 20_000,
 }  # fmt: skip
 Process = subprocess.Popen[bytes]
@@ -28,15 +31,14 @@ Process = subprocess.Popen[bytes]
 class Cluster:
     """Broker, gateways, workers and a sweeper over one data folder."""
 
-    def __init__(self, settings: Settings, resources: Resources, database: Any = None) -> None:
-        self.settings, self.resources, self.database = settings, resources, database
+    def __init__(self, settings: Settings, resources: Resources, database: Any, s3: S3) -> None:
+        self.settings, self.resources, self.database, self.s3 = settings, resources, database, s3
+        self.environment = s3.environment if settings.blob_url else {}
         self.broker = stack.start_broker(settings.data_dir)
-        self.sweeper = stack.start_sweeper(settings)
+        self.sweeper = stack.start_sweeper(settings, extra=self.environment)
         self.gateways: list[Process] = []
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [free_port(), free_port()]
         self.workers: list[Process] = []
-        self.worker_module = "tests.stand_in.worker"
-        self.worker_environment: dict[str, str] = {}
         self.heal()
 
     @property
@@ -54,7 +56,7 @@ class Cluster:
         if self.broker.poll() is not None:
             self.broker = stack.start_broker(self.settings.data_dir)
         if self.sweeper.poll() is not None:
-            self.sweeper = stack.start_sweeper(self.settings)
+            self.sweeper = stack.start_sweeper(self.settings, extra=self.environment)
         for process in [*self.workers, *self.gateways, self.sweeper]:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -72,13 +74,12 @@ class Cluster:
         """Start gateway `number` unless it runs, and wait until it is ready."""
         if number < len(self.gateways) and self.gateways[number].poll() is None:
             return
-        process = start_gateway(self.settings, self.ports[number])
+        process = start_gateway(self.settings, self.ports[number], extra=self.environment)
         self.gateways[number : number + 1] = [process]
         stack.until(lambda: answers(self.ports[number]), 60)
 
     def start_worker(self, **environment: str) -> Process:
-        settings, module = self.settings, self.worker_module
-        process = stack.start_worker(settings, module=module, extra={**self.worker_environment, **environment})
+        process = stack.start_worker(self.settings, extra={**self.environment, **environment})
         self.workers.append(process)
         return process
 
@@ -102,11 +103,13 @@ def end(process: Process) -> None:
         process.wait()
 
 
-def start_gateway(settings: Settings, port: int, root: Path | None = None) -> Process:
-    environment = stack.environment(settings) | {"MODELPRESS_PORT": str(port), "PYTHONPATH": str(root or stack.ROOT)}
+def start_gateway(
+    settings: Settings, port: int, root: Path = stack.ROOT, extra: Mapping[str, str] | None = None
+) -> Process:
+    environment = stack.environment(settings) | {"MODELPRESS_PORT": str(port), "PYTHONPATH": str(root), **(extra or {})}
     with (settings.data_dir / f"gateway-{port}.log").open("ab") as log:
         command = [sys.executable, "-m", "app.main"]
-        return subprocess.Popen(command, env=environment, cwd=root or stack.ROOT, stderr=log, stdout=log)
+        return subprocess.Popen(command, env=environment, cwd=root, stderr=log, stdout=log)
 
 
 def answers(port: int, path: str = "readyz") -> bool:
@@ -116,7 +119,7 @@ def answers(port: int, path: str = "readyz") -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -128,13 +131,17 @@ def running(kind: str = "sqlite", **changes: Any) -> Iterator[Cluster]:
     with ExitStack() as opened:
         folder = opened.enter_context(stack.data_folder())
         given = {**QUICK, "fault_file": folder / "fault", **changes}
-        server = None
+        server, found = None, S3()
+        if kind == "s3":
+            opened.enter_context(found)
+            opened.enter_context(patch.dict(os.environ, found.environment))  # noqa: TID251 - also of this process
+            given["blob_url"] = "s3://bucket/modelpress"
         if kind == "postgresql":
             server = opened.enter_context(postgresql.server(folder / "pg"))
             given["database_url"] = server.get_uri()
         settings = stack.settings_for(folder, **given)
         resources = opened.enter_context(stack.open_stores(settings))
-        cluster = Cluster(settings, resources, server)
+        cluster = Cluster(settings, resources, server, found)
         opened.callback(cluster.close)
         yield cluster
 

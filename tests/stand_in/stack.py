@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,19 +114,24 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def start_worker(
-    settings: Settings, *, module: str = "tests.stand_in.worker", extra: dict[str, str] | None = None
+    settings: Settings,
+    *,
+    module: str = "tests.stand_in.worker",
+    extra: Mapping[str, str] | None = None,
+    root: Path = ROOT,
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", module, "--queues", "cpu,checks", "--concurrency", "2"]
-    given = environment(settings) | (extra or {})
+    given = {**environment(settings), "PYTHONPATH": str(root), **(extra or {})}
     log = (settings.data_dir / f"worker-{time.monotonic_ns()}.log").open("wb")
     with log:
-        return subprocess.Popen(command, env=given, cwd=ROOT, stderr=log, stdout=log)
+        return subprocess.Popen(command, env=given, cwd=root, stderr=log, stdout=log)
 
 
-def start_sweeper(settings: Settings) -> subprocess.Popen[bytes]:
+def start_sweeper(settings: Settings, *, extra: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "workers.sweeper"]
     with (settings.data_dir / "sweeper.log").open("wb") as log:
-        return subprocess.Popen(command, env=environment(settings), cwd=ROOT, stderr=log, stdout=log)
+        given = {**environment(settings), **(extra or {})}
+        return subprocess.Popen(command, env=given, cwd=ROOT, stderr=log, stdout=log)
 
 
 def kill(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> int:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from app.errors import DependencyUnavailable
-from app.resources import Resources
+from app.resources import Resources, connect
 from app.stores import work
 from tests.stand_in import stack
-from workers.sweeper import collect_once, repeat, sweep_once
+from workers.sweeper import Sweep, collect_once, repeat, sweep_once
 
 
 @pytest.fixture
@@ -59,3 +59,32 @@ def test_the_sweeper_goes_on_after_an_outage_or_a_fault() -> None:
 
     repeat(action, 0.01, stop)
     assert done == [1]
+
+
+def test_leases_that_ran_out_while_the_database_was_away_may_be_renewed(tmp_path: Path) -> None:
+    with stack.open_stores(stack.settings_for(tmp_path, lease_s=0.3)) as resources:
+        work_id = stack.add_model(resources, {}, ring=False)
+        with resources.database.transaction() as tx:
+            held = work.claim(tx, work_id, "well", -1, 3)
+        assert held is not None
+        sweep = Sweep(resources, threading.Event())
+        sweep.was_away = True
+
+        def renew() -> None:
+            with resources.database.transaction() as tx:
+                work.renew(tx, held, 60)
+
+        heartbeat = threading.Timer(0.5, renew)
+        heartbeat.start()
+        sweep()
+        heartbeat.join()
+        assert stack.read(resources, work_id).state == "running"
+        assert not sweep.was_away
+
+
+def test_a_sweep_that_found_no_database_waits_after_it(tmp_path: Path) -> None:
+    with connect(stack.settings_for(tmp_path, database_url="postgresql://nobody@127.0.0.1:1/none")) as away:
+        sweep = Sweep(away, threading.Event())
+        with pytest.raises(DependencyUnavailable):
+            sweep()
+        assert sweep.was_away

@@ -204,6 +204,16 @@ async def test_flipped_bytes_are_never_handed_out_as_whole(tmp_path: Path) -> No
     assert sum(map(len, got)) < len(CONTENT)
 
 
+async def test_a_part_of_damaged_bytes_is_not_handed_out(tmp_path: Path) -> None:
+    blobs = Blobs.open(f"file://{tmp_path}/blobs")
+    await blobs.put_stream(stream(CONTENT))
+    assert await read(blobs, DIGEST, 10, 20) == CONTENT[10:20]
+    path = tmp_path / "blobs" / address(DIGEST)
+    path.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
+    with pytest.raises(ArtifactCorrupt):
+        await read(blobs, DIGEST, 10, 20)
+
+
 async def test_missing_bytes_are_named_as_missing(blobs: Blobs, tmp_path: Path) -> None:
     with pytest.raises(ArtifactMissing):
         blobs.fetch("0" * 64, tmp_path / "x")

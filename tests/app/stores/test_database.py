@@ -42,3 +42,14 @@ def test_the_default_address_makes_its_folder(tmp_path: Path) -> None:
         assert tx.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
         assert tx.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
     database.close()
+
+
+def test_a_transaction_that_was_abandoned_lets_its_rows_go(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    with database.reading() as tx:
+        idle, lock = (
+            tx.execute(text(f"SHOW {name}")).scalar_one()
+            for name in ("idle_in_transaction_session_timeout", "lock_timeout")
+        )
+    database.close()
+    assert (idle, lock) == ("20s", "10s")
