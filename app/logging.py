@@ -1,6 +1,7 @@
 """JSON log lines for gateway and workers: one object per line, secrets redacted, strangers' names made harmless."""
 
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +12,17 @@ _MAX_CHARS = 200  # a name from a model may be megabytes long
 _MAX_EVENT_CHARS = 2_000
 _MAX_TRACE_CHARS = 8_000
 _TRACES = {"exception", "stderr"}
+_OURS = {"_record", "_from_structlog"}  # what structlog hands from one processor to the next
 _SECRET_WORDS = ("secret", "password", "token", "authorization", "api_key", "signature", "cookie")
 _HIDDEN = "[redacted]"
+# Secrets that can be told by their look, wherever they stand: credentials in an address, our keys (whose beginning is
+# no secret), secrets of webhooks, and what follows a scheme of the Authorization header.
+_LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?<=://)[^/\s@]*@"), f"{_HIDDEN}@"),
+    (re.compile(r"(mp_[A-Za-z0-9]{8})[A-Za-z0-9]{30,}"), rf"\1{_HIDDEN}"),
+    (re.compile(r"whsec_[A-Za-z0-9+/=_-]{8,}"), _HIDDEN),
+    (re.compile(r"\b(bearer|basic)\s+[^\s\"',}]+", re.IGNORECASE), rf"\1 {_HIDDEN}"),
+)
 
 
 def configure(level: str = "INFO") -> None:
@@ -47,9 +57,16 @@ def configure(level: str = "INFO") -> None:
 
 
 def harmless(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Redact values under secret-looking names and escape and shorten text; a structlog processor."""
-    safe = {key: _safe(key, value) for key, value in event.items() if key != "event"}
-    return {"event": printable(str(event.get("event", "")), _MAX_EVENT_CHARS), **safe}
+    """Redact secrets by the names and the looks that they have, escape and shorten text; a structlog processor."""
+    safe = {key: value if key in _OURS else _safe(key, value) for key, value in event.items() if key != "event"}
+    return {"event": printable(redacted(str(event.get("event", ""))), _MAX_EVENT_CHARS), **safe}
+
+
+def redacted(text: str) -> str:
+    """Return `text` without what looks like a secret."""
+    for look, instead in _LOOKS:
+        text = look.sub(instead, text)
+    return text
 
 
 def _safe(key: str, value: object) -> Any:  # noqa: ANN401 - a log value is anything that JSON can say
@@ -57,9 +74,11 @@ def _safe(key: str, value: object) -> Any:  # noqa: ANN401 - a log value is anyt
         return _HIDDEN
     if isinstance(value, Mapping):
         return {str(name): _safe(str(name), inner) for name, inner in value.items()}
-    if isinstance(value, str):
-        return printable(value, _MAX_TRACE_CHARS if key in _TRACES else _MAX_CHARS)
-    return value
+    if isinstance(value, list | tuple):
+        return [_safe(key, inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return printable(redacted(str(value)), _MAX_TRACE_CHARS if key in _TRACES else _MAX_CHARS)
 
 
 def printable(text: str, limit: int = _MAX_CHARS) -> str:

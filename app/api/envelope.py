@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import audit
 from app.api.problems import METHODS, problem_response
 from app.errors import ModelpressError, PayloadTooLarge, UnsupportedEncoding
 
@@ -54,10 +55,11 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        try:
-            await self._handle(exchange)
-        finally:
-            self._count(exchange.served())
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                await self._handle(exchange)
+            finally:
+                self._count(exchange.served())
 
     async def _handle(self, exchange: "_Exchange") -> None:
         refusal = exchange.refusal()
@@ -88,6 +90,7 @@ class _Exchange:
         self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(8)}"
         scope.setdefault("state", {})["request_id"] = self.request_id
         self.status, self._received, self._began = 0, 0, time.monotonic()
+        self._location = ""
         self._small = not scope["path"].startswith(_STREAMED)
 
     def refusal(self) -> ModelpressError | None:
@@ -110,6 +113,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
+            self._location = headers.get("location", "")
             headers["X-Request-Id"] = self.request_id
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
@@ -124,7 +128,7 @@ class _Exchange:
         await problem_response(error, self.request_id)(self.scope, self._receive, self.send)
 
     def served(self) -> Served:
-        """Return the figures of this exchange and write its log line."""
+        """Return the figures of this exchange and write its log lines."""
         route = getattr(self.scope.get("route"), "path", "")
         seconds = time.monotonic() - self._began
         _log.info(
@@ -135,5 +139,6 @@ class _Exchange:
             ms=round(1000 * seconds, 1),
             request_id=self.request_id,
         )
+        audit.note(self.scope, self.status, self._location, self.request_id)
         method = self.scope["method"] if self.scope["method"] in METHODS else "other"
         return Served(method, route, self.status, seconds)

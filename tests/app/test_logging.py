@@ -49,3 +49,32 @@ def test_secrets_are_redacted_at_any_depth(capsys: pytest.CaptureFixture[str]) -
 
 def test_text_is_cut_at_the_limit() -> None:
     assert printable("abcdef", 4) == "abc…"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("redis://:pw@host:1/0", "redis://[redacted]@host:1/0"),
+        ("cannot open postgresql+psycopg://me:p:w@db/x now", "cannot open postgresql+psycopg://[redacted]@db/x now"),
+        (f"key mp_abcdefgh{'Z' * 35}.", "key mp_abcdefgh[redacted]."),
+        ("whsec_c2VjcmV0c2VjcmV0", "[redacted]"),
+        ("{'authorization': 'Bearer abc.def'}", "{'authorization': 'Bearer [redacted]'}"),
+        ("https://example.org/a@b", "https://example.org/a@b"),
+        ("bearer", "bearer"),
+    ],
+)
+def test_secrets_are_known_by_their_look(said: str, kept: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.stdlib.get_logger("a").info(said, given=[{"deep": said}], fault=ValueError(said))
+    logging.getLogger("b").warning("%s", said)
+
+    ours, theirs = lines(capsys)
+
+    assert (ours["event"], ours["given"], ours["fault"], theirs["event"]) == (kept, [{"deep": kept}], kept, kept)
+
+
+def test_secret_is_redacted_before_the_text_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.stdlib.get_logger("a").info("x", name=f"{'a' * 170} mp_{'k' * 43}")
+
+    assert "k" * 9 not in str(lines(capsys)[0]["name"])
