@@ -31,9 +31,9 @@ Process = subprocess.Popen[bytes]
 class Cluster:
     """Broker, gateways, workers and a sweeper over one data folder."""
 
-    def __init__(self, settings: Settings, resources: Resources, database: Any, s3: S3) -> None:
+    def __init__(self, settings: Settings, resources: Resources, database: Any, s3: S3 | None) -> None:
         self.settings, self.resources, self.database, self.s3 = settings, resources, database, s3
-        self.environment = s3.environment if settings.blob_url else {}
+        self.environment = s3.environment if s3 else {}
         self.broker = stack.start_broker(settings.data_dir)
         self.sweeper = stack.start_sweeper(settings, extra=self.environment)
         self.gateways: list[Process] = []
@@ -131,17 +131,19 @@ def running(kind: str = "sqlite", **changes: Any) -> Iterator[Cluster]:
     with ExitStack() as opened:
         folder = opened.enter_context(stack.data_folder())
         given = {**QUICK, "fault_file": folder / "fault", **changes}
-        server, found = None, S3()
+        server, s3 = None, None
+        if kind == "real lease":
+            given |= {"lease_s": 30.0, "sweep_every_s": 5.0, "ring_again_s": 30.0, "kill_grace_s": 5.0}
         if kind == "s3":
-            opened.enter_context(found)
-            opened.enter_context(patch.dict(os.environ, found.environment))  # noqa: TID251 - also of this process
+            s3 = opened.enter_context(S3())
+            opened.enter_context(patch.dict(os.environ, s3.environment))  # noqa: TID251 - also of this process
             given["blob_url"] = "s3://bucket/modelpress"
         if kind == "postgresql":
             server = opened.enter_context(postgresql.server(folder / "pg"))
             given["database_url"] = server.get_uri()
         settings = stack.settings_for(folder, **given)
         resources = opened.enter_context(stack.open_stores(settings))
-        cluster = Cluster(settings, resources, server, found)
+        cluster = Cluster(settings, resources, server, s3)
         opened.callback(cluster.close)
         yield cluster
 

@@ -48,7 +48,7 @@ def table(outcomes: Iterable[Outcome], seconds: float) -> str:
         "| fault | what happens | what holds | runs | failed | lost | doubled | stuck | worst |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [_line(FAULTS[name], per_fault[name]) for name in sorted(per_fault, key=lambda name: int(name[1:]))]
+    lines += [_line(FAULTS[name], per_fault[name]) for name in sorted(per_fault, key=_order)]
     runs = sum(len(each) for each in per_fault.values())
     load = os.getloadavg()[0]
     lines.append(f"\n{runs} runs in {seconds / 60:.0f} minutes on {os.cpu_count()} cores, load {load:.1f} at the end.")
@@ -68,6 +68,10 @@ def _line(chosen: Fault, found: list[Outcome]) -> str:
     return "| " + " | ".join([chosen.name, chosen.title, chosen.promise, *map(str, counts), figures]) + " |"
 
 
+def _order(name: str) -> tuple[int, str]:
+    return int(name[1:].rstrip("L")), name
+
+
 def write(section: str, text: str) -> None:
     """Put a text between its marks in the page."""
     begin, end = f"<!-- {section}: written by soak -->", f"<!-- {section}: end -->"
@@ -84,7 +88,7 @@ def main() -> int:
     parser.add_argument("--faults", default="", help="comma-separated; all by default")
     parser.add_argument("--write", action="store_true", help="write the table into the page")
     options = parser.parse_args()
-    names = options.faults.split(",") if options.faults else sorted(FAULTS, key=lambda name: int(name[1:]))
+    names = options.faults.split(",") if options.faults else sorted(FAULTS, key=_order)
     histories = Path(tempfile.mkdtemp(prefix="histories-"))
     began = time.monotonic()
     outcomes = soak(names, options.runs, options.seed, histories)

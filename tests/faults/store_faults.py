@@ -150,6 +150,7 @@ def _assert_corrupt(run: Run, artifact: str, kept: bytes) -> None:
 @fault("R10", "an S3 that loses calls, breaks reads off, damages bytes, and is down for a while",
        "retried; every read verified; 503 dependency-unavailable, then the job goes on", stores=("s3",))  # fmt: skip
 def flaky_store(run: Run) -> None:
+    assert run.cluster.s3 is not None
     store = run.cluster.s3.store
     store.flaky, store.damages = True, run.rng.random() < 0.5
     try:

@@ -1,6 +1,7 @@
 """Faults of workers and their children."""
 
 import signal
+import time
 
 from app.contracts.tasks import Queue, WorkKind
 from tests.faults import digits
@@ -195,3 +196,23 @@ def _kill_real_child(run: Run) -> None:
             stack.kill_pid(busy[0][1])
         assert digits.packed(run.client, run.client.wait(job)) == undisturbed, "other bytes than undisturbed"
         run.expect(job)
+
+
+@fault("R12L", "SIGSTOP of a worker for 60 s with a lease of 30 s, then SIGCONT", "one result; taken over within 35 s",
+       stores=("real lease",), most_runs=2)  # fmt: skip
+def stop_worker_for_a_minute(run: Run) -> None:
+    job, worker, _child = _begin(run, {"steps": 200, "pause_s": 0.1})
+    began = time.monotonic()
+    with run.timed("takeover"):
+        worker.send_signal(signal.SIGSTOP)
+        stack.until(lambda: (run.client.read(job) or {"attempt": 0})["attempt"] == 2, PATIENCE_S)
+    time.sleep(max(0.0, 60 - (time.monotonic() - began)))
+    worker.send_signal(signal.SIGCONT)
+    stack.until(lambda: not stack.children(worker.pid), PATIENCE_S)
+    run.expect(job, losses=1)
+
+
+@fault("R2L", "SIGKILL of a whole worker with a lease of 30 s", "taken over within 35 s",
+       stores=("real lease",), most_runs=4)  # fmt: skip
+def kill_worker_with_the_real_lease(run: Run) -> None:
+    kill_worker(run)
