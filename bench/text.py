@@ -22,14 +22,30 @@ from examples import spam_teacher
 from workers.compute.intervals import ratio_of_medians
 
 _EXAMPLES = Path("var/examples")
-_ONE_LAYER: list[Step] = [
-    {"technique": "trim_vocabulary", "min_count": 2, "epochs": 0},
-    {"technique": "prune_layers", "keep": 1, "epochs": 0},
-    {"technique": "prune_positions"},
-    {"technique": "prune_neurons", "ratio": 0.75, "kinds": ["neurons"], "epochs": 0},
-    {"technique": "prune_neurons", "ratio": 0.5, "kinds": ["heads"], "epochs": 0},
-]
 _INT8: Step = {"technique": "quantize_int8"}
+
+
+def _student(layers: int) -> list[Step]:
+    """Return the steps to a student of few layers, a quarter of their neurons, half of their heads, untrained."""
+    return [
+        {"technique": "trim_vocabulary", "min_count": 2, "epochs": 0},
+        {"technique": "prune_layers", "keep": layers, "epochs": 0},
+        {"technique": "prune_positions"},
+        {"technique": "prune_neurons", "ratio": 0.75, "kinds": ["neurons"], "epochs": 0},
+        {"technique": "prune_neurons", "ratio": 0.5, "kinds": ["heads"], "epochs": 0},
+    ]
+
+
+def _ternary(rank: float) -> list[Step]:
+    """Return the steps that make a student small: embeddings of low rank, distilled, then ternary."""
+    return [
+        {"technique": "factorize", "kinds": ["embeddings"], "rank": rank, "epochs": 0},
+        {"technique": "distill", "epochs": 8, "patience": 6, "learning_rate": 0.0005},
+        {"technique": "ternarize", "epochs": 8, "patience": 8, "learning_rate": 0.001},
+        _INT8,
+    ]
+
+
 _RECIPES: dict[str, list[Step]] = {
     "int8": [
         {"technique": "prune_layers", "keep": 2},
@@ -37,17 +53,12 @@ _RECIPES: dict[str, list[Step]] = {
         _INT8,
     ],
     "fast": [
-        *_ONE_LAYER,
+        *_student(1),
         {"technique": "distill", "epochs": 4, "learning_rate": 0.0005},
         _INT8,
     ],
-    "smallest": [
-        *_ONE_LAYER,
-        {"technique": "factorize", "kinds": ["embeddings"], "rank": 0.334, "epochs": 0},
-        {"technique": "distill", "epochs": 8, "patience": 6, "learning_rate": 0.0005},
-        {"technique": "ternarize", "epochs": 8, "patience": 8, "learning_rate": 0.001},
-        _INT8,
-    ],
+    "smallest": [*_student(1), *_ternary(0.334)],
+    "careful": [*_student(2), *_ternary(0.5)],
 }
 _LOADS = 30
 _HEADS = ("recipe", "file", "accuracy", "p50, batch 1", "p50, batch 8", "load", "right in ONNX Runtime alone")

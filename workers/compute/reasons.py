@@ -12,6 +12,7 @@ from workers.compute.tracing import Fallback
 
 _MANY_ZEROS = 0.3
 _MUCH_CONVERTING = 0.2
+_MUCH_DISTURBED = 0.05
 _TOLD_OPERATORS = 3  # those that take most of a call
 # Operators whose arithmetic is integer; QuantizeLinear marks a graph whose other operators the runtime makes integer.
 _INTEGER = frozenset(
@@ -75,6 +76,7 @@ def notes(facts: Facts) -> list[str]:
         *_fallen_back(facts),
         *_loading(facts),
         *_saturation(facts),
+        *_disturbed(facts),
     ]
 
 
@@ -201,3 +203,12 @@ def _saturation(facts: Facts) -> list[str]:
     here = "as on this one" if not INT8_FLAGS & set(facts.place.cpu_flags) else "unlike this one"
     told = f"On x86 processors without VNNI ({here}) sums of int8 products can saturate and give other answers"
     return [f"{told}; reduce_range avoids that."]
+
+
+def _disturbed(facts: Facts) -> list[str]:
+    """Warn of times from a busy machine: what is left out is known, but not whose threads got which processor."""
+    share = max((timing.disturbed for timing in facts.after.latency), default=0.0)
+    if share <= _MUCH_DISTURBED:
+        return []
+    told = f"Other processes held the processors during up to {share:.0%} of the timed calls"
+    return [f"{told}, so speeds are uncertain beyond their intervals; time the artifact again on a quiet machine."]

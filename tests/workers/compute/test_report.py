@@ -202,3 +202,10 @@ def test_static_mode_is_advised_only_for_convolutions_that_are_not_static(operat
 def test_fewer_operations_are_admitted_when_they_did_not_help() -> None:
     before, after = measurement(1000, 0.02, macs=1000), measurement(500, 0.02, ratio(1.0), macs=400)
     assert "A row takes 2.5× fewer multiply-accumulates, yet it is not measurably faster" in told(facts(before, after))
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.0, False), (0.3, True)])
+def test_a_busy_machine_is_named_when_it_disturbed_many_calls(share: float, said: bool) -> None:
+    after = measurement(50, 2.0, ratio(2.0))
+    disturbed = after.model_copy(update={"latency": [after.latency[0].model_copy(update={"disturbed": share})]})
+    assert ("30% of the timed calls" in told(facts(measurement(100, 4.0), disturbed))) == said
