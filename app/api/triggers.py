@@ -26,6 +26,10 @@ from app.services import triggers
 
 router = APIRouter(prefix="/triggers", tags=["triggers"])
 hooks = APIRouter(prefix="/hooks", tags=["triggers"])
+_EVENT = {"schema": {"type": "object", "description": "an event of MLflow, or a CloudEvent in structured form"}}
+_DELIVERED = {
+    "requestBody": {"required": True, "content": {"application/json": _EVENT, "application/cloudevents+json": _EVENT}}
+}
 
 
 @router.post("", status_code=201, response_model=Trigger, responses=documented(BadInput, UrlForbidden))
@@ -62,6 +66,7 @@ def delete_trigger(caller: CallerGiven, trigger_id: str) -> None:
         200: {"model": Delivery, "description": "delivered before, or nothing to start"},
         **documented(SignatureInvalid, BadInput, Conflict, PayloadTooLarge, QuotaExceeded, ServiceBusy),
     },
+    openapi_extra=_DELIVERED,
 )
 async def receive_delivery(request: Request, trigger_id: str) -> Response:
     """Deliver an event, signed as Standard Webhooks or MLflow do. Each delivery id starts at most one job."""

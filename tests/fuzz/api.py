@@ -22,6 +22,7 @@ from app.settings import Settings
 from tests.app.acting_worker import ActingWorker
 from tests.app.seeds import published, ready_dataset, ready_model
 from tests.app.serving import serving
+from tests.fuzz.hooks import SECRETS
 
 KEY, TENANT = "a key for the fuzzer alone", "fuzz"
 HOOKS = "tests.fuzz.hooks"
@@ -54,12 +55,12 @@ class Run:
 def run(folder: Path, wanted: Run) -> tuple[int, str]:
     """Start a gateway on the folder, fuzz it, and return Schemathesis' exit code and what it said."""
     with serving(folder, api_keys=json.dumps({KEY: TENANT}), log_level="WARNING") as served:
-        ids = asyncio.run(_seed(served.url, folder))
+        ids, secrets = asyncio.run(_seed(served.url, folder))
         config = folder / "schemathesis.toml"
         config.write_text(_config(ids, wanted), encoding="utf-8")
         found = subprocess.run(
             _command(config, served.url, wanted),
-            env=_environment(),
+            env=_environment() | {SECRETS: json.dumps(secrets)},
             capture_output=True,
             encoding="utf-8",
             cwd=folder,
@@ -92,19 +93,20 @@ def _config(ids: dict[str, list[str]], wanted: Run) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def _seed(url: str, folder: Path) -> dict[str, list[str]]:
-    """Make things of every kind, and return their ids by the path parameter that takes them, and all as `ids`."""
+async def _seed(url: str, folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Make things of every kind; return their ids by path parameter, all as `ids`, and the triggers' secrets."""
     ids: dict[str, list[str]] = defaultdict(list)
+    secrets: dict[str, str] = {}
     headers = {"Authorization": f"Bearer {KEY}"}
     with connect(Settings(data_dir=folder)) as resources:
         worker = ActingWorker(resources)
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
             for _ in range(OF_EACH):
-                await _seed_one(client, worker, ids)
-    return {**ids, "ids": [found for values in ids.values() for found in values]}
+                secrets |= await _seed_one(client, worker, ids)
+    return {**ids, "ids": [found for values in ids.values() for found in values]}, secrets
 
 
-async def _seed_one(client: httpx.AsyncClient, worker: ActingWorker, ids: dict[str, list[str]]) -> None:
+async def _seed_one(client: httpx.AsyncClient, worker: ActingWorker, ids: dict[str, list[str]]) -> dict[str, str]:
     artifact = await published(client, worker, tenant=TENANT)
     read = (await client.get(f"/v1/artifacts/{artifact}")).json()
     ids["artifact_id"].append(artifact)
@@ -117,8 +119,10 @@ async def _seed_one(client: httpx.AsyncClient, worker: ActingWorker, ids: dict[s
         "trigger_id": client.post("/v1/triggers", json={"name": "a", "recipe": read["recipe"]}),
         "key_id": client.post("/v1/keys", json={"name": "a"}),
     }
-    for parameter, call in made.items():
-        ids[parameter].append((await call).json()["id"])
+    answers = {parameter: (await call).json() for parameter, call in made.items()}
+    for parameter, answer in answers.items():
+        ids[parameter].append(answer["id"])
+    return {answers["trigger_id"]["id"]: answers["trigger_id"]["secret"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
