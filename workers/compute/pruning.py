@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.dtypes import to_numpy
@@ -80,6 +82,18 @@ class Ramp:
         if self.movement is not None and step < last:
             self.movement.watch(executor, names)
         return step < last
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return whether the end was reached, and the scores; the constraints from before are the model's at first."""
+        scores = {} if self.movement is None else self.movement.settled()
+        return {"climbed": torch.tensor(self.climbed), **{f"score/{name}": value for name, value in scores.items()}}
+
+    def recall(self, memory: Mapping[str, Tensor], at_start: Mapping[str, Constraint]) -> None:
+        """Go on from `memory`."""
+        self.before, self.climbed = at_start, bool(memory["climbed"])
+        if self.movement is not None:
+            scores = {name.removeprefix("score/"): value for name, value in memory.items() if name != "climbed"}
+            self.movement.recall(scores)
 
     def finish(self, model: Model) -> None:
         """Climb what a training that diverged did not come to, from where it left the weights, in place.

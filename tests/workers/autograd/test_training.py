@@ -82,7 +82,7 @@ def test_later_state_is_kept_when_the_rows_cannot_tell_it_from_the_best() -> Non
             session.executor.trained["head.bias"].value.fill_(score)
         session.judge(CurvePoint(step=1, epoch=1, validation_loss=0.1, validation_score=score))
         place = list(session.executor.trained).index("head.bias")
-        kept.append(float(session.best[f"_places.{place}.value"][0]))
+        kept.append(float(session.standing.best[f"_places.{place}.value"][0]))
     assert kept == pytest.approx([0.90, 0.87, 0.87])
 
 

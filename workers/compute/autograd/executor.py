@@ -133,6 +133,11 @@ class Executor(nn.Module):
         return tuple(self.buffers(recurse=False))
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """The initializers that `write_back` replaces."""
+        return (*self.trained, *self._statistics)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """The names that `forward` needs."""
         return tuple(self._plan(frozenset()).inputs)

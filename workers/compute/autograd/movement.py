@@ -1,6 +1,6 @@
 """Which weights move towards zero while a model trains (Sanh et al., 2020). Knows no technique."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import torch
@@ -40,8 +40,19 @@ class Movement:
         if self._squares:
             share = _CLIP / torch.stack(self._squares).sum().sqrt().clamp(min=_CLIP)
             for name, product in self._products.items():
-                self.scores[name] = self.scores.get(name, torch.zeros_like(product)) - share * product
+                before = self.scores.get(name, torch.zeros_like(product)).to(product.device)
+                self.scores[name] = before - share * product
         self._products, self._squares, self._hooks = {}, [], []
+
+    def settled(self) -> dict[str, Tensor]:
+        """Return the scores, those of the last step included."""
+        self.settle()
+        return self.scores
+
+    def recall(self, scores: Mapping[str, Tensor]) -> None:
+        """Go on from these scores."""
+        self.forget()
+        self.scores = dict(scores)
 
     def forget(self) -> None:
         """Begin again without scores."""

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -14,17 +15,28 @@ from app.contracts.report import CurvePoint
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.batching import Batch, batch_of, epoch_rows, in_order, sequence_inputs
 from workers.compute.autograd.executor import Executor
-from workers.compute.autograd.guiding import Guidance, Guide
+from workers.compute.autograd.guiding import Guide
+from workers.compute.autograd.keeping import (
+    Kept,
+    Standing,
+    draws_by_seed,
+    gather,
+    go_on,
+    middle,
+    result,
+    take_over,
+)
 from workers.compute.autograd.losses import Objective, check_labels, heads_for
 from workers.compute.autograd.optimization import optimizer_of, rate_at
 from workers.compute.autograd.prediction import predict, resolve_device
 from workers.compute.autograd.rate_finding import find_rate, undisturbed
 from workers.compute.autograd.repeatability import repeatable
+from workers.compute.autograd.settings import Finding, Fit, OnStep, Progress
 from workers.compute.autograd.teaching import Targets, targets_of, teacher_of
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.graph.model import Model
 
-__all__ = ["Fit", "fit", "predict"]
+__all__ = ["Finding", "Fit", "OnStep", "Progress", "fit", "predict"]
 
 # Share of the progress given to asking the teacher, before the first step.
 _TEACHING = 0.1
@@ -37,40 +49,6 @@ _HELD_OUT = 16
 _APART, _VALIDATIONS = 20, 20
 # Points of the curve between validations, over the whole training.
 _POINTS = 50
-
-Progress = Callable[[float, CurvePoint | None], None]
-# Called before each step with its number and how many there are. Returns whether it will change the constraints again:
-# until then, no state is one to stop at. What it remembers is of a training that began with step 0.
-OnStep = Callable[[int, int, Executor], bool]
-Finding = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Settings of one training. `epochs` may be a fraction; `patience` counts validations without a better one.
-
-    Without a `learning_rate` a range test finds one, and `finding` hears of it. `alpha` weighs labels against the
-    teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run that it ended is not repeatable bit
-    for bit). `device` is a PyTorch device or "auto". `guidance` adds the teacher's inner values to the loss of each
-    step; what is validated is answers alone.
-    """
-
-    epochs: float = 1.0
-    learning_rate: float | None = 5e-5
-    batch_size: int = 32
-    weight_decay: float = 0.01
-    patience: int | None = 3
-    max_minutes: float | None = None
-    alpha: float = 1.0
-    temperature: float = 2.0
-    warmup: float = 0.1
-    validations_per_epoch: int = 2
-    clip: float = 1.0
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 2
-    guidance: Guidance | None = None
-    finding: Finding = lambda _words: None
 
 
 def fit(
@@ -93,16 +71,32 @@ def fit(
         return ()
     settings = replace(settings, device=resolve_device(settings.device))
     with repeatable(settings.device, settings.threads, settings.seed):
-        session = _session(model, dataset, settings, teacher, progress)
-        session.choose_statistics()
-        if settings.learning_rate is None:
-            found = find_rate(session.total, lambda rate, steps: session.trial(rate, steps, on_step))
-            session.rate = found.rate
-            settings.finding(found.note)
-        session.train(progress, on_step)
-        session.executor.write_back()
+        kept = settings.keeper.begin()
+        if kept is not None and kept.facts["finished"]:
+            curve, note = take_over(kept, model, on_step), kept.facts["note"]
+        else:
+            curve, note = _trained(_session(model, dataset, settings, teacher, progress), kept, progress, on_step)
+    if note is not None:
+        settings.finding(note)
     progress(1.0, None)
-    return tuple(session.curve)
+    return tuple(curve)
+
+
+def _trained(
+    session: "_Session", kept: Kept | None, progress: Progress, on_step: OnStep | None
+) -> tuple[list[CurvePoint], str | None]:
+    """Train from the start, or from where an earlier process was; return the curve, and how the rate was found."""
+    if kept is None:
+        session.choose_statistics()
+        if session.settings.learning_rate is None:
+            found = find_rate(session.total, lambda rate, steps: session.trial(rate, steps, on_step))
+            session.standing = Standing(found.rate, found.note)
+    else:
+        session.standing, session.kept = go_on(kept, session.executor, session.guide, on_step), kept
+    session.train(progress, on_step)
+    session.executor.write_back()
+    session.settings.keeper.end(result(session.standing, session.executor, on_step))
+    return session.standing.curve, session.standing.note
 
 
 def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | None, progress: Progress) -> "_Session":
@@ -126,8 +120,8 @@ def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | Non
     if dataset.task == "regression" and dataset.train.labels is not None:
         spread = float(np.var(dataset.train.labels.astype(np.float64))) or 1.0
         objective = replace(objective, spreads=(spread,))
-    rate = settings.learning_rate or 0.0  # it is found later
-    found = _Session(executor, dataset, settings, objective, rate, targets, validation_targets, guide)
+    standing = Standing(settings.learning_rate or 0.0)  # it is found later
+    found = _Session(executor, dataset, settings, objective, standing, targets, validation_targets, guide)
     found.check()
     return found
 
@@ -151,15 +145,11 @@ class _Session:
     dataset: Dataset
     settings: Fit
     objective: Objective
-    rate: float
+    standing: Standing
     targets: Targets | None
     validation_targets: Targets | None
     guide: Guide | None = None
-    curve: list[CurvePoint] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_rank: tuple[float, ...] = ()
-    best_revision: int = -1
-    stale: int = 0
+    kept: Kept | None = None
     diverged: bool = False
     began: float = field(default_factory=time.monotonic)
 
@@ -168,6 +158,7 @@ class _Session:
         self.sequence = sequence_inputs(self.executor.model)
         self.per_epoch = len(epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, 0))
         self.total = max(1, round(self.settings.epochs * self.per_epoch))
+        self.optimizer: torch.optim.Optimizer | None = None
 
     def check(self) -> None:
         """Refuse rows and labels that do not fit, before any time is spent."""
@@ -190,38 +181,56 @@ class _Session:
 
     def train(self, progress: Progress, on_step: OnStep | None) -> None:
         """Run all steps, then go back to the best state."""
-        settings, per_epoch, total = self.settings, self.per_epoch, self.total
+        settings, per_epoch, total, standing = self.settings, self.per_epoch, self.total, self.standing
         every = max(1, per_epoch // max(1, settings.validations_per_epoch), min(_APART, total // _VALIDATIONS))
         base = _TEACHING if self.targets is not None else 0.0
-        deadline = math.inf if settings.max_minutes is None else self.began + settings.max_minutes * 60
-        self.validate(0, 0.0, None)
-        losses: list[float] = []
-        for step, (loss, changing) in enumerate(self.steps(total, on_step)):
-            losses.append(loss)
-            done, last = step + 1, step + 1 == total or time.monotonic() > deadline
+        allowed_s = math.inf if settings.max_minutes is None else settings.max_minutes * 60
+        self.began -= standing.spent_s
+        if not standing.done:
+            self.validate(0, 0.0, None)
+        for loss, changing in self.steps(total, on_step):
+            standing.losses.append(loss)
+            standing.done += 1
+            done, last = standing.done, standing.done == total or time.monotonic() - self.began > allowed_s
             share = base + (1 - base) * done / total
             if self.diverged:
                 break
             if last or done % every == 0:
-                progress(share, self.validate(done, done / per_epoch, float(np.mean(losses))))
-                losses = []
+                progress(share, self.validate(done, done / per_epoch, float(np.mean(standing.losses))))
+                standing.losses = []
             elif done % max(1, total // _POINTS) == 0:
-                progress(share, self.record(CurvePoint(step=done, epoch=done / per_epoch, loss=float(np.mean(losses)))))
-            self.stale = 0 if changing else self.stale
-            if last or (settings.patience is not None and self.stale >= settings.patience):
+                point = CurvePoint(step=done, epoch=done / per_epoch, loss=float(np.mean(standing.losses)))
+                progress(share, self.record(point))
+            standing.stale = 0 if changing else standing.stale
+            if last or (settings.patience is not None and standing.stale >= settings.patience):
                 break
+            self.keep(on_step)
         self.restore()
 
+    def keep(self, on_step: OnStep | None) -> None:
+        """Keep what was reached, when it is time to."""
+        keeper = self.settings.keeper
+        if self.optimizer is None or not keeper.due() or draws_by_seed(self.executor.model):
+            return
+        self.standing.spent_s = time.monotonic() - self.began
+        reached = middle(self.standing, self.executor, self.optimizer, self.guide, on_step)
+        place = {"epoch": self.standing.done / self.per_epoch, "epochs": self.total / self.per_epoch}
+        keeper.keep(replace(reached, facts={**reached.facts, **place}))
+
     def steps(self, total: int, on_step: OnStep | None) -> Iterator[tuple[float, bool]]:
-        """Take `total` steps, on the learning rate's whole way; yield the loss and whether constraints will change."""
-        optimizer = self.optimizer()
-        for step, chosen in enumerate(self.batches(total)):
+        """Take the steps up to `total`, on the rate's whole way; yield loss and whether constraints will change."""
+        first, optimizer = self.standing.done, self.new_optimizer()
+        if self.kept is not None:
+            gather(optimizer, self.kept, self.executor.device)
+            self.kept = None
+        for step, chosen in enumerate(islice(self.batches(total), first, None), first):
             before = list(self.executor.parameters())
             changing = on_step is not None and on_step(step, total, self.executor)
             if not _same(before, list(self.executor.parameters())):
-                optimizer = self.optimizer()
+                optimizer = self.new_optimizer()
             for group in optimizer.param_groups:
-                group["lr"] = self.rate * rate_at(step, total, self.settings.warmup)
+                group["lr"] = self.standing.rate * rate_at(step, total, self.settings.warmup)
+            self.optimizer = optimizer
             yield self.step(optimizer, batch_of(self.dataset.train, chosen, self.sequence)), changing
 
     def trial(self, rate: float, steps: int, on_step: OnStep | None) -> float:
@@ -229,7 +238,7 @@ class _Session:
 
         What is to be trained stays as it is, random numbers and a guide's projections included.
         """
-        copied = replace(self, executor=self.executor.anew(), rate=rate, curve=[], best={})
+        copied = replace(self, executor=self.executor.anew(), standing=Standing(rate))
         with undisturbed(self.settings.device, self.guide):
             for _ in copied.steps(steps, on_step):
                 if copied.diverged:
@@ -255,9 +264,9 @@ class _Session:
         """The inner values that follow the teacher's."""
         return () if self.guide is None else self.guide.capture
 
-    def optimizer(self) -> torch.optim.Optimizer:
+    def new_optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer of the weights, and of the projections that are trained beside them."""
-        found = optimizer_of(self.executor, self.rate, self.settings.weight_decay)
+        found = optimizer_of(self.executor, self.standing.rate, self.settings.weight_decay)
         projections = [] if self.guide is None else list(self.guide.parameters())
         if projections:
             found.add_param_group({"params": projections, "weight_decay": 0.0})
@@ -350,37 +359,37 @@ class _Session:
         # Without the labels in the loss, the aim is the teacher's answers, and the loss tells them finer than a count.
         counts = self.dataset.task == "classification" and self.dataset.labelled and self.objective.alpha > 0
         rank = (point.validation_score, -point.validation_loss) if counts else (-point.validation_loss,)
-        known = self.best_revision == self.executor.revision
-        if not known or rank > self.best_rank:
-            self.best_rank, self.best_revision, self.stale = rank, self.executor.revision, 0
-        elif counts and rank[0] >= self.best_rank[0] - _standard_error(self.best_rank[0], len(self.dataset.validation)):
+        standing, revision = self.standing, self.executor.revision
+        known = standing.best_revision == revision
+        if not known or rank > standing.best_rank:
+            standing.best_rank, standing.best_revision, standing.stale = rank, revision, 0
+        elif counts and rank[0] >= standing.best_rank[0] - self.standard_error(standing.best_rank[0]):
             # A few hundred rows cannot tell these two apart, and the later state has seen more and smaller steps.
-            self.stale += 1
+            standing.stale += 1
         else:
-            self.stale += 1
+            standing.stale += 1
             return
-        self.best = {name: value.detach().clone() for name, value in self.executor.state_dict().items()}
+        standing.best = {name: value.detach().clone() for name, value in self.executor.state_dict().items()}
+
+    def standard_error(self, share: float) -> float:
+        """Return the standard error of a share of rows: Breiman's one-standard-error rule (CART, 1984)."""
+        return math.sqrt(share * (1 - share) / len(self.dataset.validation))
 
     def restore(self) -> None:
         """Go back to the best state; without validation rows the last state stays.
 
         Raises TechniqueNotApplicable when training diverged and no state is left to go back to.
         """
-        if self.best and self.best_revision == self.executor.revision:
-            self.executor.load_state_dict(self.best)
+        if self.standing.best and self.standing.best_revision == self.executor.revision:
+            self.executor.load_state_dict(self.standing.best)
         elif self.diverged:
-            msg = f"training diverged at learning rate {self.rate:g}; use a smaller one"
+            msg = f"training diverged at learning rate {self.standing.rate:g}; use a smaller one"
             raise TechniqueNotApplicable(msg)
 
     def record(self, point: CurvePoint) -> CurvePoint:
         """Add a point to the curve."""
-        self.curve.append(point)
+        self.standing.curve.append(point)
         return point
-
-
-def _standard_error(share: float, rows: int) -> float:
-    """Return the standard error of a share of `rows`: Breiman's one-standard-error rule (CART, 1984)."""
-    return math.sqrt(share * (1 - share) / rows)
 
 
 def _finite(value: float) -> float | None:
