@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     kill_grace_s: float = 5.0  # SIGTERM to SIGKILL
     drain_s: float = 10.0  # a worker told to stop lets its work run on for this long before it gives it back
     outage_s: float = 600.0  # a worker keeps its result for this long while database or blob store are away
+    checkpoint_every_s: float = 60.0  # of training; 0: jobs leave no checkpoints
+    checkpoint_keep_s: float = 7 * 86_400.0  # a failed or cancelled job can be resumed for this long
     child_file_bytes: int = 16 * _GIB  # largest file that a child may write
     child_memory_bytes: int = 16 * _GIB
     check_seconds: int = 120

@@ -176,6 +176,11 @@ class Client:
         answer = self._transport.send(Call("POST", f"/v1/jobs/{_id(job)}/cancel", repeatable=True))
         return Job.model_validate_json(answer.content)
 
+    def resume(self, job: Job | str) -> Job:
+        """Let a failed or cancelled job go on from its checkpoint. Raises Conflict when it cannot, and says why."""
+        answer = self._transport.send(Call("POST", f"/v1/jobs/{_id(job)}/resume"))
+        return Job.model_validate_json(answer.content)
+
     @overload
     def report(self, job: Job | str, format: Literal["json"] = "json") -> Report: ...  # the API's word
     @overload

@@ -48,6 +48,8 @@ MEANINGS = {
     "kill_grace_s": "from asking the compute child to stop to killing it, seconds",
     "drain_s": "a worker told to stop lets its job run on this long before it hands it back, seconds",
     "outage_s": "a worker keeps its result this long while database or blob store are away, seconds",
+    "checkpoint_every_s": "a job leaves a checkpoint after so much training, seconds; 0: none",
+    "checkpoint_keep_s": "a failed or cancelled job can be resumed for this long, seconds",
     "child_file_bytes": "largest file that a compute child may write, bytes",
     "child_memory_bytes": "address space of the compute child, bytes",
     "check_seconds": "longest examination of an upload, seconds",

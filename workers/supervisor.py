@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +22,7 @@ from app.contracts.tasks import (
     CompressOrder,
     Done,
     Failed,
+    Kept,
     Order,
 )
 from app.errors import LimitReached, ModelpressError, RuntimeCrashed, ServiceFault, TimeLimitExceeded
@@ -38,6 +41,11 @@ _GPU = Path("/dev/nvidiactl")
 _CRASHES = {signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
 
 log = structlog.get_logger(__name__)
+Keep = Callable[[Kept], None]
+
+
+def _keep_nothing(_left: Kept) -> None:
+    return
 
 
 class End(StrEnum):
@@ -59,8 +67,13 @@ class Rules:
     nursery: Nursery | None = None  # where children of checks come from; none: each is started from nothing
 
 
-def supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: Heartbeat) -> Done | Failed | End:
-    """Run the order in a confined child and return its answer, or how it ended without one."""
+def supervise(
+    rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: Heartbeat, keep: Keep = _keep_nothing
+) -> Done | Failed | End:
+    """Run the order in a confined child and return its answer, or how it ended without one.
+
+    `keep` hears of each checkpoint, and of one that the child leaves when it is told to stop.
+    """
     (folder / "order.json").write_text(order.model_dump_json(), encoding="utf-8")
     settings, gpu = rules.settings, _wants_gpu(order)
     confinement = Confinement(
@@ -76,9 +89,11 @@ def supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, pulse: H
     kills = memory.kills()
     with Child(_start(rules, order, folder, confinement), folder) as child:
         log.info("child started", pid=child.pid, kind=order.kind)
-        answer = _watch(rules, child, pulse, max_run_s)
+        ear = _Ear(pulse, keep)
+        answer = _watch(rules, child, ear, max_run_s)
         if answer is not None:
             child.stop(settings.kill_grace_s)
+            _hear_last(child, ear)
             if isinstance(answer, Failed):
                 log.info("child failed", problem=answer.problem.name, stderr=child.last_words())
             return answer
@@ -104,13 +119,14 @@ def _wants_gpu(order: Order) -> bool:
     return wanted and _GPU.exists()
 
 
-def _watch(rules: Rules, child: Child, pulse: Heartbeat, max_run_s: int) -> Done | Failed | End | None:
+def _watch(rules: Rules, child: Child, ear: "_Ear", max_run_s: int) -> Done | Failed | End | None:
     """Return the answer, the reason to stop, or None when the child fell silent for good."""
+    pulse = ear.pulse
     deadline, drain_until = time.monotonic() + max_run_s, None
     while not child.ended:
         try:
             for line in child.lines(_LOOK_S):
-                answer = _hear(line, pulse)
+                answer = ear.hear(line)
                 if answer is not None:
                     child.wait(_SETTLE_S)
                     return answer
@@ -129,17 +145,35 @@ def _watch(rules: Rules, child: Child, pulse: Heartbeat, max_run_s: int) -> Done
     return None
 
 
-def _hear(line: bytes, pulse: Heartbeat) -> Done | Failed | None:
-    """Pass progress on; return the answer if the line is one. Lines that are no message are dropped."""
-    try:
-        said = MESSAGE.validate_json(line)
-    except ValidationError:
-        _hear_level(line, pulse)
+@dataclass(frozen=True)
+class _Ear:
+    """Where the child's lines go."""
+
+    pulse: Heartbeat
+    keep: Keep
+
+    def hear(self, line: bytes) -> Done | Failed | None:
+        """Pass on what is on the way; return the answer if the line is one. Lines that are no message are dropped."""
+        try:
+            said = MESSAGE.validate_json(line)
+        except ValidationError:
+            _hear_level(line, self.pulse)
+            return None
+        if isinstance(said, Done | Failed):
+            return said
+        if isinstance(said, Kept):
+            self.keep(said)
+        else:
+            self.pulse.note(said)
         return None
-    if isinstance(said, Done | Failed):
-        return said
-    pulse.note(said)
-    return None
+
+
+def _hear_last(child: Child, ear: _Ear) -> None:
+    """Hear what the child said while it was stopped; an answer comes too late by then."""
+    with suppress(TooTalkative):
+        while not child.ended:
+            for line in child.lines(0):
+                ear.hear(line)
 
 
 def _hear_level(line: bytes, pulse: Heartbeat) -> None:

@@ -6,6 +6,7 @@ The one place that decides what becomes of a row of `work`; every write carries 
 import errno
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,9 +21,11 @@ from app.errors import DependencyUnavailable, InsufficientStorage, ModelpressErr
 from app.interruptions import reach
 from app.problems import problem_of
 from app.resources import Resources
-from app.stores import results, turns, work
+from app.stores import checkpoints, results, turns, work
+from app.stores.blobs import address
 from app.stores.records import Transaction
 from workers.heartbeat import Heartbeat
+from workers.keeping import Keeper, with_earlier
 from workers.kinds import benchmark, check_dataset, check_model, compress
 from workers.kinds.base import Kind, Record
 from workers.scratch import attempt_folder
@@ -37,6 +40,8 @@ KINDS: dict[WorkKind, Kind] = {
 _MAX_DETAIL_CHARS = 2_000
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LONGEST_WAIT_S = 15.0
+# How long the last checkpoint may take to be stored: a drain has 25 s in all, a cancel 10.
+_LAST_S, _LAST_CANCELLED_S = 8.0, 3.0
 
 log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
@@ -120,8 +125,12 @@ def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> No
     kind, settings = KINDS[held.kind], worker.resources.settings
     reach(settings, "claimed")
     order = _insist(worker, pulse, lambda: kind.prepare(worker.resources, held, folder))
+    order = _insist(worker, pulse, lambda: with_earlier(worker.resources, held, order, folder, pulse))
     reach(settings, "prepared")
-    outcome = supervise(worker.rules, order, folder, held.max_run_s, pulse)
+    with Keeper(worker.resources, held, folder) as keeper:
+        outcome = supervise(worker.rules, order, folder, held.max_run_s, pulse, keeper.take)
+        if not isinstance(outcome, Done):
+            keeper.close(_LAST_CANCELLED_S if outcome == End.CANCELLED else _LAST_S)
     if not isinstance(outcome, Done):
         _settle(worker, held, pulse, outcome)
         return
@@ -178,7 +187,11 @@ def _finish(worker: Worker, held: work.Claim, state: JobState, problem: Problem 
             record(tx)
         if not work.finish(tx, held, state, problem):
             raise Displaced
+        gone = None if checkpoints.leads_on(state, problem) else checkpoints.forget(tx, held.id)
         reach(worker.resources.settings, "recorded")
+    if gone is not None:
+        with suppress(DependencyUnavailable):  # nobody names it now, so it is collected some day
+            worker.resources.blobs.delete([address(gone)])
 
 
 def _give_back(worker: Worker, held: work.Claim, *, lost: bool) -> None:

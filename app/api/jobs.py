@@ -93,6 +93,15 @@ def cancel_job(caller: CallerGiven, job_id: str) -> Job:
     return jobs.cancel(caller, job_id)
 
 
+@router.post("/{job_id}/resume", status_code=202, responses=documented(NotFound, Conflict, QuotaExceeded))
+def resume_job(caller: CallerGiven, job_id: str) -> Job:
+    """Let a failed or cancelled job go on from its checkpoint, with the whole of its time limit.
+
+    409 when it has not ended, has succeeded, or left no checkpoint; the detail says what to do instead.
+    """
+    return jobs.resume(caller, job_id)
+
+
 @router.get(
     "/{job_id}/report",
     response_model=Report,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, HttpUrl
 
 from app.contracts.base import ArtifactId, Contract, DatasetId, JobId, ModelId, Tags, Timestamp, TriggerId
+from app.contracts.checkpoint import Checkpoint
 from app.contracts.problem import Problem
 from app.contracts.recipe import Recipe
 from app.contracts.report import CurvePoint
@@ -80,10 +81,18 @@ class Job(Contract):
     eta_s: float | None = None
     sandbox: Literal["full", "partial", "none"] | None = None
     artifact: ArtifactId | None = None
+    checkpoint: Checkpoint | None = Field(
+        None, description="the latest; a failed or cancelled job that has one can be resumed from it"
+    )
     error: Problem | None = None
     created_at: Timestamp
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the job has ended and can go on from its checkpoint."""
+        return self.checkpoint is not None and self.state in {JobState.FAILED, JobState.CANCELLED}
 
 
 class Event(Contract):

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from app.contracts.base import Contract, ModelId, Sha256
 from app.contracts.benchmark import BenchmarkCreate, BenchmarkResult
+from app.contracts.checkpoint import Position
 from app.contracts.dataset import Columns, DatasetFormat, DatasetSummary, Splits
 from app.contracts.job import Guard, TaskName
 from app.contracts.model import ModelFormat, ModelSummary
@@ -84,7 +85,11 @@ class CheckDatasetOrder(Contract):
 
 
 class CompressOrder(Contract):
-    """Run a recipe; leaves `out/packed.onnx`, `out/dense.onnx`, and the report in the result."""
+    """Run a recipe; leaves `out/packed.onnx`, `out/dense.onnx`, and the report in the result.
+
+    `checkpoint` is what an earlier attempt left, to go on from; every `checkpoint_every_s` seconds of training, and
+    after each step, one is left as `out/checkpoint-<number>` (0: none).
+    """
 
     kind: Literal["compress"] = "compress"
     model: InputModel
@@ -96,6 +101,8 @@ class CompressOrder(Contract):
     seed: int
     device: str = "auto"
     threads: int = 2
+    checkpoint: str | None = None
+    checkpoint_every_s: float = Field(0.0, ge=0)
 
 
 class BenchmarkOrder(Contract):
@@ -130,6 +137,14 @@ class Log(Contract):
     message: str
 
 
+class Kept(Contract):
+    """The child has left a checkpoint in `out`, in place of the one before."""
+
+    say: Literal["kept"] = "kept"
+    file: str = Field(pattern=r"^checkpoint-[0-9]{1,9}$")
+    position: Position
+
+
 class Failed(Contract):
     """The child gives up; nothing follows. A guard that was not met brings the report along."""
 
@@ -148,6 +163,6 @@ class Done(Contract):
     benchmark: BenchmarkResult | None = None
 
 
-Message = Annotated[Progress | Log | Failed | Done, Field(discriminator="say")]
+Message = Annotated[Progress | Log | Kept | Failed | Done, Field(discriminator="say")]
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)

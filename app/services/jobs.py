@@ -4,9 +4,10 @@ import hashlib
 from dataclasses import dataclass
 
 from app.contracts.base import Page, new_id
+from app.contracts.checkpoint import Checkpoint
 from app.contracts.job import Event, Job, JobCreate, JobState
 from app.contracts.tasks import Queue, WorkKind
-from app.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
+from app.errors import Conflict, IdempotencyKeyInFlight, IdempotencyKeyReused
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
 from app.services.quotas import refuse_over_quota
@@ -15,6 +16,10 @@ from app.stores import records, work
 from app.stores.tables import jobs
 
 _ACCEPTED = 202
+_NOTHING_KEPT = (
+    "It left no checkpoint to go on from: it ended too early, or long ago, or for a reason that would end it again. "
+    "Submit it again, corrected if its error asks for that."
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,22 @@ def cancel(caller: Caller, job_id: str) -> Job:
         return job_of(records.get(tx, jobs, caller.tenant, job_id))
 
 
+def resume(caller: Caller, job_id: str) -> Job:
+    """Let a failed or cancelled job go on from its checkpoint.
+
+    Raises Conflict when it has not ended, has succeeded, or left nothing to go on from, and QuotaExceeded.
+    """
+    with caller.resources.database.transaction() as tx:
+        before = job_of(records.get(tx, jobs, caller.tenant, job_id))
+        if before.state in {JobState.FAILED, JobState.CANCELLED} and before.checkpoint is None:
+            raise Conflict(_NOTHING_KEPT)
+        refuse_over_quota(tx, caller)
+        bell = work.resume(tx, job_id)
+        job = job_of(records.get(tx, jobs, caller.tenant, job_id))
+    caller.resources.broker.ring(bell.kind, bell.id, bell.queue)
+    return job
+
+
 def history(caller: Caller, job_id: str, after: int, limit: int) -> tuple[list[Event], bool]:
     """Return events after number `after`, and whether the job has ended, so that no more than these will come."""
     with caller.resources.database.reading() as tx:
@@ -96,10 +117,22 @@ def job_of(row: records.Record) -> Job:
         eta_s=row["eta_s"],
         sandbox=row["sandbox"],
         artifact=row["artifact_id"],
+        checkpoint=_checkpoint_of(row),
         error=row["error"],
         created_at=timestamp(row["created_at"]),
         started_at=timestamp(row["started_at"]) if row["started_at"] else None,
         ended_at=timestamp(row["ended_at"]) if row["ended_at"] else None,
+    )
+
+
+def _checkpoint_of(row: records.Record) -> Checkpoint | None:
+    if row["checkpoint_at"] is None:
+        return None
+    return Checkpoint(
+        attempt=row["checkpoint_attempt"],
+        size_bytes=row["checkpoint_size_bytes"],
+        position=row["checkpoint_position"],
+        at=timestamp(row["checkpoint_at"]),
     )
 
 

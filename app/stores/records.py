@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Float,
     RowMapping,
@@ -32,6 +33,7 @@ from app.stores.database import now
 
 _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 _WORKED_ON = {tables.models, tables.datasets, tables.jobs, tables.benchmarks}
+_CHECKPOINT_COLUMNS = ("attempt", "size_bytes", "position", "at")
 _WORK_COLUMNS = ("state", "attempt", "stage", "progress", "eta_s", "sandbox", "error", "started_at", "ended_at")
 _ALIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
 Record = RowMapping  # a row by column name
@@ -281,5 +283,10 @@ def latest_sandbox(tx: Connection) -> str | None:
 def _rows(table: Table) -> Select[Any]:
     if table not in _WORKED_ON:
         return select(table)
-    columns = [tables.work.c[name] for name in _WORK_COLUMNS]
-    return select(table, *columns).join(tables.work, tables.work.c.id == table.c.id)
+    columns: list[ColumnElement[Any]] = [tables.work.c[name] for name in _WORK_COLUMNS]
+    worked = table.join(tables.work, tables.work.c.id == table.c.id)
+    if table is not tables.jobs:
+        return select(table, *columns).select_from(worked)
+    left = tables.checkpoints
+    columns += [left.c[name].label(f"checkpoint_{name}") for name in _CHECKPOINT_COLUMNS]
+    return select(table, *columns).select_from(worked.outerjoin(left, left.c.work_id == table.c.id))

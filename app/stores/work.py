@@ -2,6 +2,7 @@
 
     queued → running → succeeded | failed | cancelled, with running → queued after a drain or a lost worker
     running → cancelling → cancelled
+    failed | cancelled → queued, when somebody resumes what left a checkpoint
 
 A worker claims by compare-and-set and gets a random fence; each of its writes names the fence and changes nothing
 once another attempt has begun. Times are the database's. Knows no broker, no Celery and no blobs.
@@ -25,6 +26,12 @@ from app.stores.tables import events, work
 
 _WAITED = "The work waited in the queue past limits.max_queue_s; submit it again when the service is less busy."
 _OPEN = (JobState.RUNNING, JobState.CANCELLING)
+_RESUMABLE = (JobState.FAILED, JobState.CANCELLED)
+_GOES_ON = "It is {state}: it goes on by itself, also after a lost worker."
+_NOT_RESUMABLE = {
+    JobState.SUCCEEDED: "It has succeeded: there is nothing left to do. Submit another job to run it again.",
+    JobState.CANCELLING: "It is being cancelled: resume it once its state is cancelled.",
+}
 
 
 @dataclass(frozen=True)
@@ -216,6 +223,23 @@ def request_cancel(tx: Connection, work_id: str) -> JobState:
         tx.execute(update(work).where(work.c.id == work_id).values(state=JobState.CANCELLING, cancel_requested=True))
         append_event(tx, work_id, _state_event(JobState.CANCELLING))
     return JobState.CANCELLING
+
+
+def resume(tx: Connection, work_id: str) -> Bell:
+    """Put ended work back into the queue, as if it had never lost a worker; return the bell to ring after the commit.
+
+    The caller has made sure that there is something to go on from. Raises Conflict when the work has not ended, or has
+    succeeded.
+    """
+    row = _locked(tx, work_id)
+    if row is None:
+        raise NotFound
+    if row.state not in _RESUMABLE:
+        raise Conflict(_NOT_RESUMABLE.get(row.state, _GOES_ON.format(state=row.state)))
+    again = {"state": JobState.QUEUED, "losses": 0, "cancel_requested": False, "error": None, "ended_at": None}
+    tx.execute(update(work).where(work.c.id == row.id).values(**again, rung_at=now()))
+    append_event(tx, row.id, {**_state_event(JobState.QUEUED), "detail": {"resumed": True}})
+    return _bell(row)
 
 
 def sweep(tx: Connection, ring_again_s: float, max_losses: int, limit: int = 500) -> list[Bell]:

@@ -14,6 +14,7 @@ from modelpress.cli.resources import (
     jobs,
     models,
     report,
+    resume,
     show,
     techniques,
 )
@@ -28,7 +29,21 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         help=f"Compress neural networks into small, fast ONNX files.\n\n{EXIT_CODES_HELP}",
     )
-    commands = (up, compress, pack, techniques, jobs, show, cancel, report, download, benchmark, models, datasets)
+    commands = (
+        up,
+        compress,
+        pack,
+        techniques,
+        jobs,
+        show,
+        cancel,
+        resume,
+        report,
+        download,
+        benchmark,
+        models,
+        datasets,
+    )
     for command in commands:
         app.command()(command)
     app.add_typer(keys.build(), name="keys")

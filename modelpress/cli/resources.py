@@ -95,6 +95,8 @@ def show(job_id: JobId, *, server: Server = DEFAULT_URL, api_key: ApiKey = None,
     console.print(render.jobs([job]))
     if job.error:
         print_problem(job.error)
+    if job.resumable and job.checkpoint:
+        console.print(f"modelpress resume {job.id} goes on from {job.checkpoint.position.words}", highlight=False)
     if report:
         console.print(report.verdict, style="bold", markup=False, highlight=False)
         console.print(render.changes(report))
@@ -109,6 +111,17 @@ def cancel(job_id: JobId, *, server: Server = DEFAULT_URL, api_key: ApiKey = Non
         print_json(job)
         return
     render.console().print(f"{job.id} {job.state}", highlight=False)
+
+
+def resume(job_id: JobId, *, server: Server = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Let a failed or cancelled job go on from its checkpoint."""
+    with Client(server, api_key) as client:
+        job = client.resume(job_id)
+    if as_json:
+        print_json(job)
+        return
+    place = f", from {job.checkpoint.position.words}" if job.checkpoint else ""
+    render.console().print(f"{job.id} {job.state}{place}", highlight=False)
 
 
 def download(  # each parameter is one option of the command line

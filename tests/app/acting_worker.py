@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from app.contracts.checkpoint import Position
 from app.contracts.job import JobState
 from app.contracts.problem import Problem
 from app.errors import ModelpressError
 from app.problems import problem_of
 from app.resources import Resources
-from app.stores import records, work
+from app.stores import checkpoints, records, work
+from app.stores.sinks import Stored
 from app.stores.tables import datasets, models
 
 MODEL_SUMMARY = {
@@ -37,6 +39,15 @@ class ActingWorker:
     def end(self, held: work.Claim, state: JobState, problem: Problem | None = None) -> None:
         with self.resources.database.transaction() as tx:
             assert work.finish(tx, held, state, problem)
+
+    def standing(self, held: work.Claim) -> work.Standing:
+        with self.resources.database.reading() as tx:
+            return work.standing(tx, held)
+
+    def leave_checkpoint(self, held: work.Claim, sha256: str = "c" * 64) -> None:
+        position = Position(step=2, steps=3, technique="retrain", epoch=3, epochs=8)
+        with self.resources.database.transaction() as tx:
+            assert checkpoints.record(tx, held, Stored(sha256, 9), position).still_ours
 
     def accept_model(self, model_id: str, **changes: Any) -> None:
         held = self.claim(model_id)

@@ -251,6 +251,7 @@ def test_commands_when_a_job_has_ended(run: Callable[..., Result], shift: Shift,
     assert VERDICT in run("report", job["id"]).stdout
     assert json.loads(run("report", job["id"], "--format", "json").stdout)["verdict"] == VERDICT
     assert run("cancel", job["id"]).exit_code == 5
+    assert run("resume", job["id"]).exit_code == 5
     assert run("download", job["artifact"], "-o", "copy.onnx", "--json").exit_code == 0
     assert Path("copy.onnx").read_bytes() == CONTENT
     assert "m.onnx" in run("models").stdout

@@ -65,6 +65,19 @@ def test_cancel_when_queued_and_again(client: Client, worker: ActingWorker, tmp_
         client.cancel(job)
 
 
+def test_resume_when_cancelled_with_a_checkpoint(client: Client, worker: ActingWorker, tmp_path: Path) -> None:
+    job, held = started_job(client, worker, tmp_path)
+    worker.leave_checkpoint(held)
+    client.cancel(job)
+    worker.end(held, JobState.CANCELLED)
+    assert client.job(job.id).resumable
+    again = client.resume(job)
+    assert again.state is JobState.QUEUED
+    assert not again.resumable
+    with pytest.raises(Conflict):
+        client.resume(job)
+
+
 def test_report_when_each_format_is_asked_for(client: Client, worker: ActingWorker, tmp_path: Path) -> None:
     job, held = started_job(client, worker, tmp_path)
     publish(worker, job, held, CONTENT)

@@ -186,13 +186,15 @@ def keep_bytes(resources: Resources, content: bytes) -> str:
     return sha256
 
 
-def submit(resources: Resources, noun: tuple[str, Table], columns: dict[str, Any], kind: WorkKind) -> str:
+def submit(
+    resources: Resources, noun: tuple[str, Table], columns: dict[str, Any], kind: WorkKind, *, max_run_s: int = 120
+) -> str:
     """Record a noun with its work and ring, as the gateway does; return its id."""
     prefix, table = noun
     row_id = new_id(prefix)
     queue = Queue.CHECKS if kind in {WorkKind.CHECK_MODEL, WorkKind.CHECK_DATASET} else Queue.CPU
     with resources.database.transaction() as tx:
         records.add(tx, table, "tenant", row_id, columns)
-        work.enqueue(tx, work.Ticket(row_id, "tenant", kind, queue, 120))
+        work.enqueue(tx, work.Ticket(row_id, "tenant", kind, queue, max_run_s))
     resources.broker.ring(kind, row_id, queue)
     return row_id

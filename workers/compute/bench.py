@@ -9,6 +9,7 @@ from app.contracts.report import Measurement
 from app.contracts.tasks import CompressOrder, InputModel
 from app.errors import BadInput, TechniqueNotApplicable
 from workers.compute import bundles
+from workers.compute.checkpoints import Checkpoints
 from workers.compute.datasets.fitting import Target
 from workers.compute.datasets.loading import load_dataset
 from workers.compute.datasets.samples import Dataset
@@ -36,9 +37,10 @@ class Bench:
     baseline: Measurement
     sizes: dict[str, int]
     device: str
+    checkpoints: Checkpoints
 
 
-def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
+def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Checkpoints) -> Bench:
     """Load everything and measure the upload on validation rows.
 
     Raises what importers and readers raise; TechniqueNotApplicable and BadInput for recipes that need other data.
@@ -70,6 +72,7 @@ def set_up(order: CompressOrder, scratch: Path, route: Route) -> Bench:
         baseline=baseline,
         sizes=sizes,
         device=_device(order.device),
+        checkpoints=checkpoints,
     )
 
 

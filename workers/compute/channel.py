@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from app.contracts.report import CurvePoint
-from app.contracts.tasks import Done, Failed, Log, Progress
+from app.contracts.tasks import Done, Failed, Kept, Log, Progress
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Channel:
 
     stream: TextIO
 
-    def say(self, message: Progress | Log | Failed | Done) -> None:
+    def say(self, message: Progress | Log | Kept | Failed | Done) -> None:
         """Write one message and flush, so that the supervisor sees it at once."""
         self.stream.write(message.model_dump_json() + "\n")
         self.stream.flush()

@@ -11,6 +11,7 @@ from app.contracts.report import ControlReport, StepReport
 from app.errors import TechniqueNotApplicable
 from workers.compute import bundles
 from workers.compute.bench import Bench
+from workers.compute.checkpoints import Reached
 from workers.compute.courses import Course, control_courses
 from workers.compute.datasets.samples import Samples
 from workers.compute.measuring import judged
@@ -46,19 +47,30 @@ def run_controls(bench: Bench, upload: Path) -> tuple[list[Control], list[str]]:
     """
     ran: list[Control] = []
     failures: list[str] = []
+    checkpoints = bench.checkpoints
     for kind, course in control_courses(bench.order.recipe).items():
-        try:
-            ran.append(_run(bench, course, kind, upload))
-        except TechniqueNotApplicable as error:
-            failures.append(f"The {course.title}could not be run: {error.detail}")
+        if course.name not in checkpoints.failures:
+            try:
+                ran.append(_run(bench, course, kind, upload))
+            except TechniqueNotApplicable as error:
+                checkpoints.fail(course, f"The {course.title}could not be run: {error.detail}")
+        if course.name in checkpoints.failures:
+            failures.append(checkpoints.failures[course.name])
     return ran, failures
 
 
 def _run(bench: Bench, course: Course, kind: ControlKind, upload: Path) -> Control:
-    started = time.monotonic()
+    """Run a control, unless an earlier process did."""
+    before = bench.checkpoints.reached(course)
+    if before is not None and before.over:
+        bench.route.skip(len(course.steps))
+        return Control(kind, before.file, list(before.reports), before.spent_s)
+    started = bench.checkpoints.began(course.name)
     walked = walk(bench, course, upload)
     shutil.rmtree(walked.last.dense.parent)
-    return Control(kind, walked.last.file, walked.reports, time.monotonic() - started)
+    spent_s = time.monotonic() - started
+    bench.checkpoints.leave(course, Reached(walked.reports, walked.last.file, {}, over=True, spent_s=spent_s))
+    return Control(kind, walked.last.file, walked.reports, spent_s)
 
 
 def compare(bench: Bench, controls: Sequence[Control], result: Scored | None) -> list[ControlReport]:

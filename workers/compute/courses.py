@@ -24,13 +24,18 @@ class Course:
         return self.control != "without_teacher"
 
     @property
+    def name(self) -> str:
+        """The name that no other course of the job has."""
+        return self.control or "recipe"
+
+    @property
     def title(self) -> str:
         """What people read before a step's name: nothing for the recipe's own steps."""
         return f"control {self.control.replace('_', ' ')} " if self.control else ""
 
     def folder(self, name: str) -> str:
         """Return the name of a folder in the scratch that no other course uses."""
-        return f"{self.control or 'recipe'}-{name}"
+        return f"{self.name}-{name}"
 
     def pointer(self, index: int) -> str:
         """Return where the request asks for a step."""

@@ -3,12 +3,12 @@
 Knows no technique by name. Validation rows steer, test rows are touched once, at the end.
 """
 
-import time
 from pathlib import Path
 
 from app.contracts.tasks import CompressOrder, Done
 from workers.compute.bench import Bench, set_up
 from workers.compute.channel import Channel
+from workers.compute.checkpoints import Checkpoints
 from workers.compute.controls import run_controls
 from workers.compute.courses import main_course, stages_of
 from workers.compute.failure import FailedWithReport
@@ -24,10 +24,11 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
 
     Raises what importers, readers and techniques raise, and FailedWithReport when the guard is not met.
     """
-    started = time.monotonic()
+    checkpoints = Checkpoints(order, scratch, channel)
+    started = checkpoints.began("job")
     route = Route(channel, stages_of(order.recipe))
     route.enter()
-    bench = set_up(order, scratch, route)
+    bench = set_up(order, scratch, route, checkpoints)
     dense = place(scratch, "upload")
     save(bench.source, dense)
     walked = walk(bench, main_course(order.recipe), dense) if order.recipe.steps else _packed(bench, dense)

@@ -35,6 +35,10 @@ class Route:
         self._said = 0.0
         self.tell(0.0, None)
 
+    def skip(self, stages: int) -> None:
+        """Pass over stages that an earlier process went through."""
+        self._at += stages
+
     def enter_last(self) -> None:
         """Begin the last stage, past those that did not come about."""
         self._at = len(self.stages) - 2

@@ -10,9 +10,11 @@ from app.contracts.steps.base import StepSpec
 from app.errors import ModelpressError
 from workers.compute import bundles, promises
 from workers.compute.bench import Bench
+from workers.compute.checkpoints import Reached
 from workers.compute.courses import Course
 from workers.compute.encodings.packer import Packed, pack
-from workers.compute.graph.model import Model, save
+from workers.compute.graph.model import Model, load, save
+from workers.compute.graph.promise_records import settled
 from workers.compute.measuring import judged, sized
 from workers.compute.runtime import open_session
 from workers.compute.techniques import TECHNIQUES
@@ -35,6 +37,17 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Stand:
+    """Where a step begins: the model before it, in which file, and what to remove once the step is taken."""
+
+    model: Model
+    file: Path
+    assistant: Model | None = None
+    reports: tuple[StepReport, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Walked:
     """A course taken to its end: the last step, and the reports of all."""
 
@@ -48,21 +61,40 @@ def walk(bench: Bench, course: Course, upload: Path) -> Walked:
     Of the files only the last step's are left. Raises what techniques raise, pointing at the step in the request, and
     ServiceFault when one breaks a promise.
     """
-    taken = _step(bench, course, 0, None, upload)
-    reports = [taken.report]
-    for index in range(1, len(course.steps)):
-        before, taken = taken, _step(bench, course, index, taken, taken.dense)
-        for file in (before.dense, before.file):
-            shutil.rmtree(file.parent)
+    stand = _resumed(bench, course) or Stand(bench.source, upload)
+    reports, taken = list(stand.reports), None
+    for index in range(len(reports), len(course.steps)):
+        taken = _step(bench, course, index, stand)
+        for folder in stand.folders:
+            shutil.rmtree(folder)
         reports.append(taken.report)
-    return Walked(taken, reports)
+        folders = (taken.dense.parent, taken.file.parent)
+        stand = Stand(taken.model, taken.dense, taken.assistant, tuple(reports), folders)
+        bench.checkpoints.leave(course, Reached(reports, taken.dense, taken.model.constraints, taken.assistant))
+    return Walked(taken or _again(bench, course, stand), reports)
 
 
-def _step(bench: Bench, course: Course, index: int, before: Taken | None, dense: Path) -> Taken:
+def _resumed(bench: Bench, course: Course) -> Stand | None:
+    """Return where an earlier process left the course."""
+    found = bench.checkpoints.reached(course)
+    if found is None:
+        return None
+    bench.route.skip(len(found.reports))
+    model = Model(load(found.file).ir, dict(found.promises))
+    return Stand(model, found.file, found.assistant, tuple(found.reports), (found.file.parent,))
+
+
+def _again(bench: Bench, course: Course, stand: Stand) -> Taken:
+    """Return the last step, which an earlier process took, packed anew."""
+    packed, file = _packed(bench, stand.model, course.folder("resumed-packed"))
+    return Taken(stand.model, stand.file, packed, file, stand.reports[-1])
+
+
+def _step(bench: Bench, course: Course, index: int, stand: Stand) -> Taken:
     """Take a step and tell of it; an error of the technique is made to point at what asked for it in the request."""
     bench.route.enter()
     try:
-        taken = _take(bench, course, index, before, dense)
+        taken = _take(bench, course, index, stand)
     except ModelpressError as error:
         if not error.errors:
             error.errors = ((course.pointer(index), error.detail),)
@@ -79,19 +111,19 @@ def _tell(bench: Bench, course: Course, done: StepReport) -> None:
     bench.route.channel.log(said.strip())
 
 
-def _take(bench: Bench, course: Course, index: int, last: Taken | None, previous: Path) -> Taken:
-    """Apply step `index` to what the `last` step left, or to the upload; `previous` is its dense file."""
-    started = time.monotonic()
-    before, assistant = (bench.source, None) if last is None else (last.model, last.assistant)
+def _take(bench: Bench, course: Course, index: int, stand: Stand) -> Taken:
+    """Apply step `index` to what the one before left, or to the upload."""
+    started = bench.checkpoints.enter(course, index)
+    before, assistant = stand.model, stand.assistant
     spec = course.steps[index]
     found: dict[str, None] = {}  # in order, and each but once: a technique may train in rounds
     context = replace(_context(bench, course, index, assistant), finding=found.setdefault)
     outcome = TECHNIQUES[spec.technique](before.clone(), spec, context)
     dense = place(bench.scratch, course.folder(f"step-{index}"))
-    save(outcome.model, dense)
-    constraints = promises.check(before, outcome.model, dense)
-    packed, file = _packed(bench, outcome.model, course.folder(f"step-{index}-packed"))
-    changed = bundles.digests(dense) != bundles.digests(previous)
+    model = _settled(outcome.model, dense)
+    constraints = promises.check(before, model, dense)
+    packed, file = _packed(bench, model, course.folder(f"step-{index}-packed"))
+    changed = bundles.digests(dense) != bundles.digests(stand.file)
     done = StepReport(
         index=index,
         technique=spec.technique,
@@ -100,12 +132,18 @@ def _take(bench: Bench, course: Course, index: int, last: Taken | None, previous
         changed=changed,
         notes=[*outcome.notes, *found, *_hastened(bench, packed), *([] if changed else ["This step changed nothing."])],
         curve=list(outcome.curve),
-        measurement=_measure(bench, outcome.model, file, timed=course.control is None),
+        measurement=_measure(bench, model, file, timed=course.control is None),
         constraints=constraints,
     )
     later = any(step.needs_trained for step in course.steps[index + 1 :])
-    latest = outcome.model if outcome.curve else assistant
-    return Taken(outcome.model, dense, packed, file, done, latest if later else None)
+    latest = model if outcome.curve else assistant
+    return Taken(model, dense, packed, file, done, latest if later else None)
+
+
+def _settled(model: Model, dense: Path) -> Model:
+    """Save a model and return it as the file has it: what goes on from a checkpoint gets no other to go on from."""
+    save(model, dense)
+    return Model(load(dense).ir, settled(model.constraints))
 
 
 def pack_alone(bench: Bench, dense: Path) -> Taken:
@@ -161,6 +199,7 @@ def _context(bench: Bench, course: Course, index: int, assistant: Model | None) 
         seed=bench.order.seed,
         next_trains=course.next_trains(index),
         taught=course.taught,
+        keeper=bench.checkpoints,
     )
 
 

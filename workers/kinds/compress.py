@@ -38,6 +38,7 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
         seed=job.seed,
         device=settings.device if job.device == "auto" else job.device,
         threads=settings.threads,
+        checkpoint_every_s=settings.checkpoint_every_s,
     )
 
 

@@ -1,4 +1,4 @@
-// One job, live: stages, curves, log, cancel.
+// One job, live: stages, curves, log, cancel, resume.
 
 import { events, get, post } from "/static/api.js";
 import { lineChart } from "/static/charts.js";
@@ -19,6 +19,7 @@ function showJob() {
   badge.textContent = job.state;
   badge.className = `badge ${job.state}`;
   byId("cancel").hidden = FINAL.has(job.state) || job.state === "cancelling";
+  byId("resume").hidden = !job.checkpoint || !["failed", "cancelled"].includes(job.state);
   byId("result-link").hidden = job.state !== "succeeded" && job.error?.type?.endsWith("guard-not-met") !== true;
   byId("outcome").replaceChildren(job.error ? problemNotice(job.error) : "");
   showProgress(job.progress, job.eta_s);
@@ -129,6 +130,15 @@ byId("really").addEventListener("click", async () => {
   try {
     job = await post(`/v1/jobs/${id}/cancel`);
     showJob();
+  } catch (error) {
+    showProblem(error);
+  }
+});
+
+byId("resume").addEventListener("click", async () => {
+  try {
+    await post(`/v1/jobs/${id}/resume`);
+    location.reload(); // the history is told from its start again, and followed
   } catch (error) {
     showProblem(error);
   }

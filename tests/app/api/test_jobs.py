@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from app.contracts.job import JobState
-from app.errors import ModelMalformed
+from app.errors import ModelMalformed, TimeLimitExceeded
+from app.problems import problem_of
 from app.resources import Resources
 from app.stores import records
 from app.stores.tables import idempotency_keys, models
@@ -267,6 +268,58 @@ async def test_running_job_is_cancelling(client: httpx.AsyncClient, worker: Acti
     answer = await client.post(f"/v1/jobs/{job}/cancel")
 
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+
+
+async def test_failed_job_goes_on_from_its_checkpoint_when_resumed(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    job = await submitted_job(client, await ready_model(client, worker))
+    held = worker.claim(job)
+    worker.leave_checkpoint(held)
+    worker.end(held, JobState.FAILED, problem_of(TimeLimitExceeded()))
+
+    answer = await client.post(f"/v1/jobs/{job}/resume")
+
+    assert answer.status_code == 202, answer.text
+    found = answer.json()
+    assert (found["state"], found["error"], found["ended_at"]) == ("queued", None, None)
+    assert found["checkpoint"]["attempt"] == 1
+    assert found["checkpoint"]["position"]["epoch"] == 3
+    assert worker.claim(job).attempt == 2
+
+
+async def test_cancelled_job_goes_on_when_resumed(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    job = await submitted_job(client, await ready_model(client, worker))
+    held = worker.claim(job)
+    worker.leave_checkpoint(held)
+    await client.post(f"/v1/jobs/{job}/cancel")
+    worker.end(held, JobState.CANCELLED)
+
+    assert (await client.post(f"/v1/jobs/{job}/resume")).status_code == 202
+    assert not worker.standing(worker.claim(job)).cancel_requested
+
+
+async def test_job_is_not_resumed_when_it_goes_on_has_succeeded_or_left_nothing(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    async def refusal(job: str) -> str:
+        answer = await client.post(f"/v1/jobs/{job}/resume")
+        assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (409, "conflict")
+        return str(answer.json()["detail"])
+
+    model = await ready_model(client, worker)
+    jobs = [await submitted_job(client, model) for _ in range(3)]
+    assert "It is queued" in await refusal(jobs[0])
+    held = worker.claim(jobs[0])
+    worker.leave_checkpoint(held)
+    assert "It is running" in await refusal(jobs[0])
+    await client.post(f"/v1/jobs/{jobs[0]}/cancel")
+    assert "being cancelled" in await refusal(jobs[0])
+    worker.end(worker.claim(jobs[1]), JobState.SUCCEEDED)
+    assert "has succeeded" in await refusal(jobs[1])
+    worker.end(worker.claim(jobs[2]), JobState.FAILED, problem_of(TimeLimitExceeded()))
+    assert "no checkpoint" in await refusal(jobs[2])
+    assert (await client.post(f"/v1/jobs/job_{UNKNOWN}/resume")).status_code == 404
 
 
 async def test_ended_job_cannot_be_cancelled(client: httpx.AsyncClient, worker: ActingWorker) -> None:

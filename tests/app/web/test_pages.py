@@ -144,6 +144,19 @@ def test_job_when_failed(open_page: Opener, rest: Client, worker: ActingWorker, 
     expect(page.locator("#outcome")).to_contain_text("limits.max_run_s")
 
 
+def test_job_when_it_can_be_resumed(open_page: Opener, rest: Client, worker: ActingWorker, tmp_path: Path) -> None:
+    job, held = started_job(rest, worker, tmp_path)
+    worker.leave_checkpoint(held)
+    page = open_page(f"/jobs/{job.id}")
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Resume")).to_be_hidden()
+    worker.end(held, JobState.FAILED, problem_of(TimeLimitExceeded()))
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#state")).to_have_text("queued")
+    expect(page.get_by_role("button", name="Resume")).to_be_hidden()
+    assert rest.job(job.id).state is JobState.QUEUED
+
+
 def test_job_when_unknown(open_page: Opener) -> None:
     page = open_page("/jobs/job_" + "0" * 26)
     expect(page.locator("#problem")).to_contain_text("Not found")

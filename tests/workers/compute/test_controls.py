@@ -11,12 +11,13 @@ import pytest
 
 from app.contracts.recipe import Recipe
 from app.contracts.report import Report
-from app.contracts.tasks import MESSAGE, Done, Failed, Progress
+from app.contracts.tasks import MESSAGE, CompressOrder, Done, Failed, Progress
 from app.errors import TechniqueNotApplicable
 from tests.workers.compute.orders import compress, digits_npz, mlp
 from workers.compute import controls
 from workers.compute.__main__ import perform
 from workers.compute.channel import Channel
+from workers.compute.checkpoints import Checkpoints
 from workers.compute.courses import control_courses, main_course, stages_of
 
 BINARY: dict[str, object] = {"technique": "binarize", "min_size": 2, "epochs": 2}
@@ -138,7 +139,8 @@ def test_result_is_not_lost_when_a_control_diverges(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(controls, "walk", diverge)
     recipe = Recipe.model_validate({"steps": STEPS, "controls": ["without_teacher"]})
-    bench: Any = SimpleNamespace(order=SimpleNamespace(recipe=recipe))
+    order = CompressOrder.model_validate(compress() | {"recipe": recipe})
+    bench: Any = SimpleNamespace(order=order, checkpoints=Checkpoints(order, tmp_path, Channel(io.StringIO())))
 
     ran, failures = controls.run_controls(bench, tmp_path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from app.contracts.report import CurvePoint
 from app.contracts.steps.base import RetrainedSpec
 from app.errors import TechniqueNotApplicable
+from workers.compute.autograd.keeping import NOTHING, Keeper
 from workers.compute.autograd.training import Finding, Fit, OnStep, fit
 from workers.compute.datasets.samples import Dataset
 from workers.compute.graph.costs import cost
@@ -29,6 +30,7 @@ class Context:
     the last step that trained left it, `replaced` whether another took the upload's place before. `next_trains` tells
     a technique that it need not retrain by itself. Unless `taught`, training goes by the labels alone. `scratch` is a
     folder that it may write to. `finding` hears what training found out by itself: a learning rate.
+    `keeper` keeps each training for another process to go on from.
     """
 
     original: Model
@@ -44,6 +46,7 @@ class Context:
     next_trains: bool = False
     taught: bool = True
     finding: Finding = lambda _words: None
+    keeper: Keeper = NOTHING
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def retrain(
         device=context.device,
         threads=context.threads,
         finding=context.finding,
+        keeper=context.keeper,
     )
     teacher = context.original if context.taught else None
     return fit(model, context.dataset, settings, teacher=teacher, progress=context.progress, on_step=on_step)

@@ -43,6 +43,7 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
         threads=context.threads,
         guidance=guidance,
         finding=context.finding,
+        keeper=context.keeper,
     )
     curve = fit(student, dataset, settings, teacher=teacher, progress=context.progress)
     notes = () if guidance is None else tuple(_notes(guidance))

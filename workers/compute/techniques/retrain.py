@@ -25,5 +25,6 @@ def apply(model: Model, spec: Retrain, context: Context) -> Outcome:
         device=context.device,
         threads=context.threads,
         finding=context.finding,
+        keeper=context.keeper,
     )
     return Outcome(trained, (), fit(trained, dataset, settings, progress=context.progress))
