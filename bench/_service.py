@@ -117,12 +117,12 @@ def place(report: Report) -> str:
     return f"{found.threads} threads of {found.cpu} ({' '.join(found.cpu_flags)}), load {os.getloadavg()[0]:.1f}"
 
 
-def write(section: str, text: str) -> None:
-    """Print a section and put it into docs/results.md, between its marks."""
+def write(section: str, text: str, page: Path = RESULTS) -> None:
+    """Print a section and put it into a page, docs/results.md if none is named, between its marks."""
     print(text)
     begin, end = f"<!-- {section}: written by bench -->", f"<!-- {section}: end -->"
-    before, found, rest = RESULTS.read_text(encoding="utf-8").partition(begin)
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     if not found:
-        sys.exit(f"{RESULTS} has no line {begin}")
+        sys.exit(f"{page} has no line {begin}")
     after = rest.partition(end)[2]
-    RESULTS.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")

@@ -63,6 +63,11 @@ class Nursery:
                 self.close()
             return child
 
+    @property
+    def process_id(self) -> int | None:
+        """The process that forks, None while there is none."""
+        return None if self._process is None else self._process.pid
+
     def warm(self) -> None:
         """Start the process ahead of the first order."""
         with self._lock:

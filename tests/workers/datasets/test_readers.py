@@ -90,6 +90,7 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes], type[errors.ModelpressError]]
     "jsonl deep": ("jsonl", lambda: b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", errors.DatasetMalformed),
     "jsonl repeated key": ("jsonl", lambda: b'{"a": 1, "a": 2}', errors.DatasetMalformed),
     "jsonl changing keys": ("jsonl", lambda: lines({"a": 1}, {"b": 1}), errors.DatasetMalformed),
+    "jsonl half a surrogate pair": ("jsonl", lambda: lines({"a": "x"}, {"a": "\ud800"}), errors.DatasetMalformed),
     "jsonl no object": ("jsonl", lambda: b"[1, 2]", errors.DatasetMalformed),
     "jsonl no JSON": ("jsonl", lambda: b"{a: 1}", errors.DatasetMalformed),
     "jsonl mixed types": ("jsonl", lambda: lines({"a": 1}, {"a": "x"}), errors.DatasetMalformed),

@@ -62,8 +62,21 @@ def is_text(column: Array) -> bool:
     return column.dtype.kind == "O"
 
 
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text_column(values: Sequence[str]) -> Array:
-    """Return text as an array of str objects, which costs what the text costs, whatever the longest row."""
+    """Return text as an array of str objects, which costs what the text costs, whatever the longest row.
+
+    Raises DatasetMalformed for halves of surrogate pairs, which JSON can write and nothing can encode.
+    """
+    if not all(value.isascii() or _is_whole(value) for value in values):
+        raise DatasetMalformed("A text of the data set is not valid Unicode.")
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
