@@ -148,8 +148,13 @@ class Child:
         """Return the lines said within `timeout_s`. Raises TooTalkative."""
         self._look()
         if not self._selector.select(timeout_s):
-            self.ended = self._process.exited()  # a descendant may hold the pipe open after its death
-            return []
+            # A descendant may hold the pipe open after its death. What it said last may have come since we looked:
+            # so it is when this process was stopped for a while.
+            if not self._process.exited():
+                return []
+            if not self._selector.select(0):
+                self.ended = True
+                return []
         got = os.read(self._process.pipe, 1 << 20)
         if not got:
             self.ended = True

@@ -103,6 +103,11 @@ def end(process: Process) -> None:
         process.wait()
 
 
+def end_on_signal() -> None:
+    """Let SIGTERM end this process as an error does, so that no process of a cluster outlives it."""
+    signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(1))
+
+
 def start_gateway(
     settings: Settings, port: int, root: Path = stack.ROOT, extra: Mapping[str, str] | None = None
 ) -> Process:

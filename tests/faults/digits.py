@@ -32,8 +32,10 @@ def worker(cluster: Cluster) -> Iterator[None]:
         cluster.settings, module="workers.main", extra={"MODELPRESS_CHILD_MEMORY_BYTES": str(8 << 30)}
     )
     cluster.workers.append(process)
-    yield
-    end(process)
+    try:
+        yield
+    finally:
+        end(process)
 
 
 def request(client: Client) -> dict[str, Any]:

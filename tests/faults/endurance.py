@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.client import Client
-from tests.faults.cluster import Cluster, end, running
+from tests.faults.cluster import Cluster, end, end_on_signal, running
 from tests.faults.history import Recorder, load, violations
 from tests.faults.registry import NOTHING
 from tests.faults.soak import write
@@ -139,6 +139,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=0, help="5,000 in 2 hours by default, fewer in less time")
     parser.add_argument("--write", action="store_true", help="write the figures into the page")
     options = parser.parse_args()
+    end_on_signal()
     jobs = options.jobs or max(50, round(5_000 * options.minutes / 120))
     path = Path(tempfile.mkdtemp(prefix="endurance-")) / "history.jsonl"
     recorder = Recorder(path)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.faults import broker_faults, gateway_faults, store_faults, upgrade_faults, worker_faults  # noqa: F401 - they enter faults
-from tests.faults.cluster import running
+from tests.faults.cluster import end_on_signal, running
 from tests.faults.registry import FAULTS, Fault, Outcome, execute
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -88,6 +88,7 @@ def main() -> int:
     parser.add_argument("--faults", default="", help="comma-separated; all by default")
     parser.add_argument("--write", action="store_true", help="write the table into the page")
     options = parser.parse_args()
+    end_on_signal()
     names = options.faults.split(",") if options.faults else sorted(FAULTS, key=_order)
     histories = Path(tempfile.mkdtemp(prefix="histories-"))
     began = time.monotonic()

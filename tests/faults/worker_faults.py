@@ -4,6 +4,7 @@ import signal
 import time
 
 from app.contracts.tasks import Queue, WorkKind
+from app.errors import DependencyUnavailable
 from tests.faults import digits
 from tests.faults.client import PATIENCE_S
 from tests.faults.cluster import Process, end, wait_exit
@@ -52,11 +53,22 @@ def ring_five_times(run: Run) -> None:
     assert run.client.wait(job)["attempt"] == 1
 
 
+def _stop(run: Run, worker: Process) -> None:
+    """Stop a worker, yet not inside of a transaction: with SQLite nobody could write until it goes on."""
+    while True:
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            with run.cluster.resources.database.transaction():
+                return
+        except DependencyUnavailable:
+            worker.send_signal(signal.SIGCONT)
+
+
 @fault("R12", "SIGSTOP of a worker past its lease, then SIGCONT", "its writes are refused, its child ends, one result")
 def stop_worker(run: Run) -> None:
     job, worker, _child = _begin(run, LONG)
     with run.timed("takeover"):
-        worker.send_signal(signal.SIGSTOP)
+        _stop(run, worker)
         stack.until(lambda: (run.client.read(job) or {"attempt": 0})["attempt"] == 2, PATIENCE_S)
     run.pause(0, 1.5)
     worker.send_signal(signal.SIGCONT)
@@ -204,7 +216,7 @@ def stop_worker_for_a_minute(run: Run) -> None:
     job, worker, _child = _begin(run, {"steps": 200, "pause_s": 0.1})
     began = time.monotonic()
     with run.timed("takeover"):
-        worker.send_signal(signal.SIGSTOP)
+        _stop(run, worker)
         stack.until(lambda: (run.client.read(job) or {"attempt": 0})["attempt"] == 2, PATIENCE_S)
     time.sleep(max(0.0, 60 - (time.monotonic() - began)))
     worker.send_signal(signal.SIGCONT)
