@@ -127,6 +127,13 @@ class PayloadTooLarge(BadInput):
     cure = "Send less, or ask the operator to raise MODELPRESS_MAX_UPLOAD_BYTES."
 
 
+class HeadersTooLarge(BadInput):
+    """Request line and headers together are larger than any call of this service needs."""
+
+    slug, title, status = "headers-too-large", "The headers are too large", 431
+    cure = "Send shorter headers and query parameters; long values belong into the body."
+
+
 class UnsupportedEncoding(BadInput):
     """The body's media type or content encoding is not accepted."""
 

@@ -39,6 +39,7 @@ from app.api.problems import on_framework_refusal, on_refusal
 from app.api.rates import Rates
 from app.api.validation import on_invalid_request
 from app.errors import ModelpressError
+from app.heads import BoundedHeads
 from app.resources import Resources, connect
 from app.services import housekeeping
 from app.services.uploads import SenderGone
@@ -142,6 +143,7 @@ def main() -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=BoundedHeads,
         access_log=False,
         log_config=None,
         server_header=False,

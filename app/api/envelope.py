@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import audit
 from app.api.problems import METHODS, problem_response
-from app.errors import ModelpressError, PayloadTooLarge, UnsupportedEncoding
+from app.errors import HeadersTooLarge, ModelpressError, PayloadTooLarge, UnsupportedEncoding
+from app.heads import MAX_HEAD_BYTES
 
 SMALL_BODY_BYTES = 1 << 20  # JSON calls; the streaming ones have limits of their own
 _STREAMED = ("/v1/uploads", "/v1/models", "/v1/datasets")
@@ -94,7 +96,11 @@ class _Exchange:
         self._small = not scope["path"].startswith(_STREAMED)
 
     def refusal(self) -> ModelpressError | None:
-        """Return why the body cannot be taken at all, or None."""
+        """Return why the request cannot be taken at all, or None."""
+        scope = self.scope
+        head = len(scope["raw_path"] or b"") + len(scope["query_string"]) + sum(map(len, chain(*scope["headers"])))
+        if head > MAX_HEAD_BYTES:
+            return HeadersTooLarge(f"Path, query and headers may have {MAX_HEAD_BYTES} bytes together.")
         if self.headers.get("content-encoding", "identity").lower() != "identity":
             return UnsupportedEncoding("Send the body without Content-Encoding.")
         length = self.headers.get("content-length", "0")

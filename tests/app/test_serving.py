@@ -170,12 +170,13 @@ def test_open_stream_does_not_hold_up_a_shutdown(tmp_path: Path) -> None:
         ActingWorker(resources).accept_model(model)
         job = httpx.post(f"{own.url}/v1/jobs", json=job_body(model)).json()["id"]
         with httpx.stream("GET", f"{own.url}/v1/jobs/{job}/events", timeout=30) as stream:
+            lines = stream.iter_lines()
+            assert "id: 1" in lines  # it has begun
             own.process.terminate()
             began = time.monotonic()
-            ended = list(stream.iter_lines())
+            assert list(lines)  # the rest of it, and its end
         own.process.wait(20)
 
-    assert any(line == "id: 1" for line in ended)
     assert time.monotonic() - began < 15
     assert own.process.returncode in {0, -15}
 
@@ -236,3 +237,28 @@ def wait_for(holds: object, seconds: float = 30) -> None:
     while not holds():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_headers_without_end_are_refused_in_little_memory(served: Serving) -> None:
+    before = served.resident_bytes()
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ")
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            for _ in range(200):
+                connection.sendall(b"a" * MIB)
+
+    assert served.resident_bytes() - before < 20 * MIB
+
+
+@pytest.mark.parametrize("size", [70_000, 1_000_000])
+def test_long_headers_are_431(served: Serving, size: int) -> None:
+    answer = httpx.get(f"{served.url}/v1/models", headers={"X-Long": "a" * size})
+
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (431, "headers-too-large")
+
+
+def test_a_body_after_short_headers_is_not_counted_as_headers(served: Serving) -> None:
+    with httpx.Client(base_url=served.url) as client:
+        for _ in range(3):  # over one connection
+            assert client.post("/v1/models", content=body(1), headers=RAW).status_code == 202
