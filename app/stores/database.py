@@ -4,6 +4,7 @@ Knows no table's meaning; those live beside it.
 """
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,9 @@ class Database:
     def __init__(self, url: str) -> None:
         """Open `sqlite:///…` or `postgresql://…`; nothing is contacted before the first transaction."""
         self.engine = _engine(url)
+        # SQLite's writers poll for its lock, which starves some of them, and each holds a connection meanwhile, which
+        # readers then lack. So those of one process wait here, and only one of them at a time for other processes.
+        self._writing = threading.Semaphore() if self.engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -63,7 +67,7 @@ class Database:
 
         Raises DependencyUnavailable when the database does not answer.
         """
-        with _translated(), self.engine.begin() as connection:
+        with _translated(), self._turn(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -71,6 +75,20 @@ class Database:
         """Yield a connection for reads only; it never waits for a writer."""
         with _translated(), self.engine.connect().execution_options(reads_only=True) as connection:
             yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread of this process writes, where the database has one writer at a time."""
+        if self._writing is None:
+            yield
+            return
+        if not self._writing.acquire(timeout=_BUSY_TIMEOUT_S):
+            msg = "The database has been busy for too long."
+            raise DependencyUnavailable(msg, retry_after_s=5)
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def ping(self) -> bool:
         """Return whether the database answers."""

@@ -1,3 +1,4 @@
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,28 @@ def test_reading_does_not_wait_for_a_writer(database: Database) -> None:
         began = time.monotonic()
         tx.execute(text("SELECT count(*) FROM work"))
     assert time.monotonic() - began < 1
+
+
+def test_writers_that_wait_leave_connections_to_readers(database: Database) -> None:
+    threads = [threading.Thread(target=write, args=(database,)) for _ in range(40)]  # as many as the gateway has
+    other = Database(database.engine.url.render_as_string(hide_password=False))
+    with other.transaction():
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        began = time.monotonic()
+        with database.reading() as tx:
+            tx.execute(text("SELECT count(*) FROM work"))
+        took_s = time.monotonic() - began
+    for thread in threads:
+        thread.join()
+    other.close()
+    assert took_s < 2
+
+
+def write(database: Database) -> None:
+    with database.transaction() as tx:
+        tx.execute(text("UPDATE work SET owner = 'x' WHERE id = 'none'"))
 
 
 def test_an_unreachable_database_is_named_as_unavailable() -> None:
