@@ -15,6 +15,7 @@ from app.contracts.tasks import Queue, WorkKind
 from app.settings import Settings
 from app.stores.blobs import Blobs
 from app.stores.database import Database, default_url
+from app.stores.headroom import Headroom
 from app.stores.keys import KeyCache
 from app.stores.staging import Segments
 
@@ -78,6 +79,7 @@ class Resources:
     broker: Broker
     segments: Segments = field(default_factory=Segments)
     keys: KeyCache = field(default_factory=KeyCache)
+    headroom: Headroom = field(default_factory=Headroom)
 
     def close(self) -> None:
         """Close every connection."""

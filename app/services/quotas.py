@@ -10,12 +10,12 @@ _RETRY_UPLOAD_S = 60
 
 def refuse_over_quota(tx: records.Transaction, caller: Caller) -> None:
     """Raise QuotaExceeded when the tenant has as much unfinished work as it may have, ServiceBusy when all have."""
-    settings = caller.resources.settings
+    settings, headroom = caller.resources.settings, caller.resources.headroom
     allowed = settings.max_queued_per_tenant
-    if work.count_queued(tx, caller.tenant) >= allowed:
+    if not headroom.take(f"tenant {caller.tenant}", allowed, lambda: work.count_queued(tx, caller.tenant)):
         msg = f"{allowed} checks, jobs and benchmarks are unfinished. Wait for some of them to end."
         raise QuotaExceeded(msg, retry_after_s=_RETRY_AFTER_S)
-    if sum(work.queued_per_queue(tx).values()) >= settings.max_queued:
+    if not headroom.take("all", settings.max_queued, lambda: sum(work.queued_per_queue(tx).values())):
         raise ServiceBusy(retry_after_s=_RETRY_AFTER_S)
 
 
