@@ -114,7 +114,8 @@ def _nobody_there(_request: Request, _error: Exception) -> Response:
 
 def _include(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1", dependencies=GUARDS)
-    for module in (uploads, models, datasets, techniques, jobs, events, artifacts, content, triggers, keys):
+    # A path is held against one route after the other, so what is called most comes first.
+    for module in (jobs, events, uploads, models, datasets, techniques, artifacts, content, triggers, keys):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(triggers.hooks, prefix="/v1")

@@ -7,15 +7,18 @@ its `work` columns come in the same row. Knows no contract beyond ids, no blob a
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
+    Insert,
     RowMapping,
     Select,
     Table,
+    bindparam,
     cast,
     delete,
     func,
@@ -53,8 +56,7 @@ def find(tx: Connection, table: Table, tenant: str, row_id: str) -> Record | Non
     """Return the row with its work columns, or None when this tenant has none of this id."""
     if not _ID.fullmatch(row_id):
         return None
-    chosen = _rows(table).where(table.c.id == row_id, table.c.tenant == tenant)
-    return tx.execute(chosen).mappings().one_or_none()
+    return tx.execute(_one(table), {"row_id": row_id, "of_tenant": tenant}).mappings().one_or_none()
 
 
 def get(tx: Connection, table: Table, tenant: str, row_id: str) -> Record:
@@ -91,7 +93,7 @@ def page(
 
 def add(tx: Connection, table: Table, tenant: str, row_id: str, columns: Mapping[str, Any]) -> None:
     """Insert a row, created now."""
-    tx.execute(insert(table).values(id=row_id, tenant=tenant, created_at=now(), **columns))
+    tx.execute(_new(table), {"id": row_id, "tenant": tenant, **columns})
 
 
 def change(tx: Connection, table: Table, row_id: str, columns: Mapping[str, Any]) -> None:
@@ -278,6 +280,16 @@ def latest_sandbox(tx: Connection) -> str | None:
     table = tables.work
     chosen = select(table.c.sandbox).where(table.c.sandbox.is_not(None)).order_by(table.c.started_at.desc()).limit(1)
     return tx.execute(chosen).scalar_one_or_none()
+
+
+@cache  # putting a statement together takes longer than running it
+def _new(table: Table) -> Insert:
+    return insert(table).values(created_at=now())
+
+
+@cache
+def _one(table: Table) -> Select[Any]:
+    return _rows(table).where(table.c.id == bindparam("row_id"), table.c.tenant == bindparam("of_tenant"))
 
 
 def _rows(table: Table) -> Select[Any]:

@@ -4,7 +4,7 @@ A doorbell says that some work waits in a queue, and names the row that it was r
 here, at the last moment. So a tenant with a thousand queued jobs delays another's first by one job, not by a thousand.
 """
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import CTE, Connection, Select, String, bindparam, func, select
 
 from app.contracts.job import JobState
 from app.stores import work as rows
@@ -33,26 +33,44 @@ def claim_next(tx: Connection, rung_for: str, owner: str, lease_s: float, max_lo
 
 def _turn(tx: Connection, queue: str) -> str | None:
     """Return the id of the row to take next, locked where the database locks rows."""
-    for tenant in tx.execute(_tenants_in_turn(queue)).scalars().all():
-        waiting = select(work.c.id).where(
-            work.c.queue == queue, work.c.state == JobState.QUEUED, work.c.tenant == tenant
-        )
-        oldest = waiting.order_by(work.c.created_at, work.c.id).limit(1).with_for_update(skip_locked=True)
-        found = tx.execute(oldest).scalar_one_or_none()
+    for tenant in tx.execute(_TENANTS_IN_TURN, {"of_queue": queue}).scalars().all():
+        found = tx.execute(_OLDEST, {"of_queue": queue, "of_tenant": tenant}).scalar_one_or_none()
         if found is not None:
             return str(found)
     return None
 
 
-def _tenants_in_turn(queue: str) -> Select[tuple[str]]:
+def _tenants_in_turn() -> Select[tuple[str]]:
     """Select the tenants with waiting work: fewest running pieces first, then the one whose last start is longest ago.
 
-    With one worker nothing else runs, so the starts alone make the turns.
+    With one worker nothing else runs, so the starts alone make the turns. Costs a few index look-ups for each tenant,
+    however much it has waiting.
     """
-    since = func.min(work.c.created_at).label("since")
-    queued = select(work.c.tenant, since).where(work.c.queue == queue, work.c.state == JobState.QUEUED)
-    waiting = queued.group_by(work.c.tenant).subquery()
-    same = (work.c.queue == queue, work.c.tenant == waiting.c.tenant)
-    running = select(func.count()).where(*same, work.c.state.in_(_OPEN)).correlate(waiting).scalar_subquery()
-    started = select(func.max(work.c.started_at)).where(*same).correlate(waiting).scalar_subquery()
-    return select(waiting.c.tenant).order_by(running, func.coalesce(started, 0.0), waiting.c.since)
+    tenants = _waiting_tenants()
+    same = (work.c.queue == _QUEUE, work.c.tenant == tenants.c.tenant)
+    running = select(func.count()).where(*same, work.c.state.in_(_OPEN)).correlate(tenants).scalar_subquery()
+    started = select(func.max(work.c.started_at)).where(*same).correlate(tenants).scalar_subquery()
+    queued = select(func.min(work.c.created_at)).where(*same, work.c.state == JobState.QUEUED)
+    since = queued.correlate(tenants).scalar_subquery()
+    order = (running, func.coalesce(started, 0.0), since)
+    return select(tenants.c.tenant).where(tenants.c.tenant.is_not(None)).order_by(*order)
+
+
+def _waiting_tenants() -> CTE:
+    """Step from each tenant with waiting work to the next one by name; the last row is null."""
+    first = select(func.min(work.c.tenant).label("tenant")).where(*_WAITING).cte("tenants", recursive=True)
+    after = select(func.min(work.c.tenant)).where(*_WAITING, work.c.tenant > first.c.tenant).correlate(first)
+    return first.union_all(select(after.scalar_subquery()).where(first.c.tenant.is_not(None)))
+
+
+# Put together once: that takes longer than running them.
+_QUEUE = bindparam("of_queue", type_=String)
+_WAITING = (work.c.queue == _QUEUE, work.c.state == JobState.QUEUED)
+_TENANTS_IN_TURN = _tenants_in_turn()
+_OLDEST = (
+    select(work.c.id)
+    .where(*_WAITING, work.c.tenant == bindparam("of_tenant"))
+    .order_by(work.c.created_at, work.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)

@@ -10,10 +10,10 @@ once another attempt has begun. Times are the database's. Knows no broker, no Ce
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Float, Row, and_, bindparam, func, or_, select, update
 
 from app.contracts.job import JobState
 from app.contracts.problem import Problem
@@ -32,6 +32,37 @@ _NOT_RESUMABLE = {
     JobState.SUCCEEDED: "It has succeeded: there is nothing left to do. Submit another job to run it again.",
     JobState.CANCELLING: "It is being cancelled: resume it once its state is cancelled.",
 }
+
+
+def _state_event(state: JobState) -> dict[str, Any]:
+    return {"kind": "state", "message": str(state)}
+
+
+# Put together once: that takes longer than running them.
+_ENQUEUE = work.insert().values(
+    state=JobState.QUEUED,
+    attempt=0,
+    losses=0,
+    cancel_requested=False,
+    queue_deadline=now() + bindparam("waits_s", type_=Float),
+    rung_at=now(),
+    stage="",
+    progress=0.0,
+    created_at=now(),
+)
+_FIRST_EVENT = events.insert().values(id=1, at=now(), document=_state_event(JobState.QUEUED))
+_REREAD = select(work, now().label("clock")).where(work.c.id == bindparam("work_id"))
+_LOCKED = _REREAD.with_for_update()
+_LOCK = select(work.c.id).where(work.c.id == bindparam("work_id")).with_for_update()
+_LAST = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.work_id == bindparam("of_work"))
+_ANY_QUEUE = work.c.queue.in_(list(Queue))  # naming them lets an index that begins with the queue answer alone
+_UNFINISHED = select(func.count()).where(
+    _ANY_QUEUE, work.c.state.in_((JobState.QUEUED, *_OPEN)), work.c.tenant == bindparam("of_tenant")
+)
+_QUEUED_PER_QUEUE = (
+    select(work.c.queue, func.count()).where(_ANY_QUEUE, work.c.state == JobState.QUEUED).group_by(work.c.queue)
+)
+_APPEND = events.insert().values(id=_LAST.scalar_subquery() + 1, at=now())
 
 
 @dataclass(frozen=True)
@@ -78,25 +109,9 @@ class Bell:
 
 def enqueue(tx: Connection, ticket: Ticket) -> None:
     """Record new work as queued and rung; ring its doorbell after the commit."""
-    tx.execute(
-        work.insert().values(
-            id=ticket.id,
-            tenant=ticket.tenant,
-            kind=ticket.kind,
-            queue=ticket.queue,
-            state=JobState.QUEUED,
-            attempt=0,
-            losses=0,
-            cancel_requested=False,
-            max_run_s=ticket.max_run_s,
-            queue_deadline=now() + ticket.max_queue_s,
-            rung_at=now(),
-            stage="",
-            progress=0.0,
-            created_at=now(),
-        )
-    )
-    append_event(tx, ticket.id, _state_event(JobState.QUEUED))
+    columns = asdict(ticket)
+    tx.execute(_ENQUEUE, {**columns, "waits_s": columns.pop("max_queue_s")})
+    tx.execute(_FIRST_EVENT, {"work_id": ticket.id})
 
 
 def claim(tx: Connection, work_id: str, owner: str, lease_s: float, max_losses: int) -> Claim | None:
@@ -168,10 +183,8 @@ def progress(tx: Connection, held: Claim, figures: Mapping[str, object], entries
 
 def append_event(tx: Connection, work_id: str, document: dict[str, Any]) -> None:
     """Append to the history; ids are 1, 2, 3 … per work id. `document` is a contracts `Event` without id and at."""
-    tx.execute(select(work.c.id).where(work.c.id == work_id).with_for_update())  # one writer at a time numbers
-    last = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.work_id == work_id).scalar_subquery()
-    number = tx.execute(select(last + 1)).scalar_one()
-    tx.execute(events.insert().values(work_id=work_id, id=number, at=now(), document=document))
+    tx.execute(_LOCK, {"work_id": work_id})  # one writer at a time numbers
+    tx.execute(_APPEND, {"work_id": work_id, "of_work": work_id, "document": document})
 
 
 def finish(tx: Connection, held: Claim, state: JobState, error: Problem | None = None) -> bool:
@@ -252,21 +265,20 @@ def sweep(tx: Connection, ring_again_s: float, max_losses: int, limit: int = 500
         and_(work.c.state == JobState.QUEUED, func.coalesce(work.c.rung_at, 0.0) < now() - ring_again_s),
     )
     chosen = select(work, now().label("clock")).where(stale).order_by(work.c.created_at).limit(limit)
-    rung = []
+    rung: list[Bell] = []
     for found in tx.execute(chosen.with_for_update(skip_locked=True)).all():
         row = _lose(tx, found, max_losses) if found.state in _OPEN else found
         if row.state == JobState.QUEUED and row.attempt == 0 and row.queue_deadline < row.clock:
             _end(tx, row, JobState.FAILED, problem_of(TimeLimitExceeded(_WAITED)))
         elif row.state == JobState.QUEUED:
-            tx.execute(update(work).where(work.c.id == row.id).values(rung_at=now()))
             rung.append(replace(_bell(row), again=found.state == JobState.QUEUED))
+    tx.execute(update(work).where(work.c.id.in_([bell.id for bell in rung])).values(rung_at=now()))
     return rung
 
 
 def queued_per_queue(tx: Connection) -> dict[str, int]:
     """Return how many rows wait in each queue."""
-    chosen = select(work.c.queue, func.count()).where(work.c.state == JobState.QUEUED).group_by(work.c.queue)
-    return {row[0]: row[1] for row in tx.execute(chosen)}
+    return {row[0]: row[1] for row in tx.execute(_QUEUED_PER_QUEUE)}
 
 
 def read(tx: Connection, work_id: str) -> Row[Any] | None:
@@ -282,9 +294,7 @@ def events_after(tx: Connection, work_id: str, after: int = 0, limit: int = 1_00
 
 def count_queued(tx: Connection, tenant: str) -> int:
     """Return how many pieces of work of this tenant have not ended, for quotas."""
-    alive = (JobState.QUEUED, *_OPEN)
-    chosen = select(func.count()).select_from(work).where(work.c.tenant == tenant, work.c.state.in_(alive))
-    return tx.execute(chosen).scalar_one()
+    return tx.execute(_UNFINISHED, {"of_tenant": tenant}).scalar_one()
 
 
 def _ours(held: Claim) -> ColumnElement[bool]:
@@ -292,12 +302,11 @@ def _ours(held: Claim) -> ColumnElement[bool]:
 
 
 def _locked(tx: Connection, work_id: str) -> Row[Any] | None:
-    chosen = select(work, now().label("clock")).where(work.c.id == work_id)
-    return tx.execute(chosen.with_for_update()).one_or_none()
+    return tx.execute(_LOCKED, {"work_id": work_id}).one_or_none()
 
 
 def _reread(tx: Connection, row: Row[Any]) -> Row[Any]:
-    return tx.execute(select(work, now().label("clock")).where(work.c.id == row.id)).one()
+    return tx.execute(_REREAD, {"work_id": row.id}).one()
 
 
 def _lose(tx: Connection, row: Row[Any], max_losses: int) -> Row[Any]:
@@ -327,10 +336,6 @@ def _end(tx: Connection, row: Row[Any], state: JobState, error: Problem | None =
     append_event(tx, row.id, {**_state_event(state), "detail": {"error": document} if document else {}})
     if row.kind == WorkKind.COMPRESS:
         webhooks.announce(tx, row.id, state, document)
-
-
-def _state_event(state: JobState) -> dict[str, Any]:
-    return {"kind": "state", "message": str(state)}
 
 
 def _bell(row: Row[Any]) -> Bell:
