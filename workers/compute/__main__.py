@@ -4,6 +4,7 @@ Ends with exactly one `done` or `failed` message and exit code 0 or 1. Only the 
 imported, so that checks start without torch.
 """
 
+import errno
 import importlib
 import sys
 import traceback
@@ -48,12 +49,17 @@ def perform(scratch: Path, channel: Channel) -> Done | Failed:
         traceback.print_exc()
         if _ran_out_of_memory(error):
             return Failed(problem=problem_of(LimitReached("The memory limit was reached.")))
-        return Failed(problem=problem_of(_unforeseen(order)))
+        return Failed(problem=problem_of(_unforeseen(order, error)))
     return done
 
 
-def _unforeseen(order: Order | None) -> ModelpressError:
-    """Return what an error without a name of its own means: a check that cannot make sense of a file refuses it."""
+def _unforeseen(order: Order | None, error: Exception) -> ModelpressError:
+    """Return what an error without a name of its own means: a check that cannot make sense of a file refuses it.
+
+    What the system refuses to this process is no fault of the file's.
+    """
+    if isinstance(error, OSError):
+        return ServiceFault("An unexpected error ended the work; the log has its trace.")
     if isinstance(order, CheckModelOrder):
         return ModelUnsupported("The model makes a reader fail in a way that has no name of its own.")
     if isinstance(order, CheckDatasetOrder):
@@ -62,7 +68,9 @@ def _unforeseen(order: Order | None) -> ModelpressError:
 
 
 def _ran_out_of_memory(error: Exception) -> bool:
-    """Whether this is PyTorch's way of saying so, which is no MemoryError; the library itself may not be loaded."""
+    """Whether this is PyTorch's or the system's way of saying so, which is no MemoryError; torch may not be loaded."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 

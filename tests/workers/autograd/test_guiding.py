@@ -117,7 +117,7 @@ def test_projections_are_trained_and_not_a_part_of_the_student(monkeypatch: pyte
     assert session.guide is not None
     before = [weight.detach().clone() for weight in session.guide.parameters()]
 
-    session.step(session.optimizer(), batch_of(rows.train, np.arange(16), session.sequence))
+    session.step(session.new_optimizer(), batch_of(rows.train, np.arange(16), session.sequence))
 
     assert not any(torch.equal(old, new) for old, new in zip(before, session.guide.parameters(), strict=True))
     assert session.executor.state_dict().keys() == Executor(bert(2)).state_dict().keys()
