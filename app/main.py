@@ -51,6 +51,9 @@ _log = structlog.get_logger()
 _DESCRIPTION = "Makes neural networks small and fast, and proves it: ONNX in, ONNX out."
 _THREADS = 32  # for streams; the endpoints that do not stream have the framework's own 40
 _TIDY_EVERY_S = 600.0
+# SQLite's driver lets go of the interpreter for each statement. With Python's own 5 ms until another thread gives it
+# back, a transaction of a dozen statements takes tens of milliseconds among busy threads, and all writers wait for it.
+_SWITCH_S = 0.0005
 _GRACE_S = 20  # for requests in flight at a shutdown
 
 
@@ -140,6 +143,7 @@ def main() -> None:
         app = create_app(settings)
     except KeysNeeded as error:
         sys.exit(f"modelpress gateway: {error}")
+    sys.setswitchinterval(_SWITCH_S)
     config = uvicorn.Config(
         app,
         host=settings.host,
