@@ -17,6 +17,8 @@ from tests.workers.importers.folders import bert_config, bert_weights, safetenso
 SHARED = [{"technique": "share_weights", "clusters": 4, "epochs": 1, "min_size": 2}]
 BORNE = ("runtime-error", "runtime-crashed", "resource-limit-exceeded", "technique-not-applicable", "model-unsupported",
          "dataset-mismatch", "model-too-complex", "time-limit-exceeded", "")  # fmt: skip
+# Their check already tells what they would take.
+AT_THE_DOOR = {"pads of 2^40", "output of 2^40", "random numbers without end"}
 WORDS = [{"text": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" * 20, "label": n % 3} for n in range(12)]
 
 
@@ -117,12 +119,16 @@ def mismatches() -> list[Row]:
     return [Row(f"job, {name}", sent(arrays), 200, (problem,)) for name, (problem, arrays) in cases.items()]
 
 
+def _expected(name: str) -> tuple[int, tuple[str, ...]]:
+    return (422, ("model-too-complex",)) if name in AT_THE_DOOR else (200, BORNE)
+
+
 def rows() -> list[Row]:
     """Return every row of a job or benchmark."""
     hostile = npz_of(x=np.where(np.arange(240).reshape(60, 4) % 7, 3, -1).astype(np.float32), y=np.arange(60) % 3)
     one = Row("job, -1 among the rows", run(dividing, lambda: hostile), 200, ("runtime-crashed",))
     two = Row("job, rows that double", run(growing), 200, ("resource-limit-exceeded", "runtime-error"))
-    borne = [Row(f"job, {name}", packing(build), 200, BORNE) for name, build in RUN.items()]
+    borne = [Row(f"job, {name}", packing(build), *_expected(name)) for name, build in RUN.items()]
     words = Row("job, pattern that takes for ever", regex_folder, 200, BORNE)
     race = Row("benchmark, against what cannot run", raced, 200, ("runtime-error",))
     return [one, two, words, race, *borne, *mismatches()]
