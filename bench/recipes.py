@@ -46,7 +46,8 @@ _TEXT: dict[str, Sequence[Step]] = {
     "trim_vocabulary": [{"min_count": 2}, {"min_count": 3}],
     "distill": [{"epochs": 0.5, "attention": 1.0}],
 }
-_UNTRAINED = frozenset({"distill", "retrain", "prune_positions"})
+# Steps that the draw gives no epochs: they have none, or say themselves.
+_UNTRAINED = frozenset({"distill", "retrain", "prune_positions", "quantize_fp16", "quantize_int8"})
 _STEPS = (2, 5)
 
 
