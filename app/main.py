@@ -55,6 +55,7 @@ _TIDY_EVERY_S = 600.0
 # back, a transaction of a dozen statements takes tens of milliseconds among busy threads, and all writers wait for it.
 _SWITCH_S = 0.0005
 _GRACE_S = 20  # for requests in flight at a shutdown
+_KEEP_ALIVE_S = 75  # longer than load balancers keep a connection (60 s): else they send into one that is closing
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -153,6 +154,7 @@ def main() -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
     _Server(config).run()
 
