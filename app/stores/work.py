@@ -110,7 +110,8 @@ class Bell:
 def enqueue(tx: Connection, ticket: Ticket) -> None:
     """Record new work as queued and rung; ring its doorbell after the commit."""
     columns = asdict(ticket)
-    tx.execute(_ENQUEUE, {**columns, "waits_s": columns.pop("max_queue_s")})
+    waits_s = columns.pop("max_queue_s")
+    tx.execute(_ENQUEUE, {**columns, "waits_s": waits_s})
     tx.execute(_FIRST_EVENT, {"work_id": ticket.id})
 
 
