@@ -15,6 +15,7 @@ from app.settings import Settings
 from app.stores.database import Database
 from app.stores.migrate import upgrade
 from tests.app.acting_worker import ActingWorker
+from tests.app.tenants import Tenants
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,6 +43,11 @@ def gateway(settings: Settings) -> Iterator[FastAPI]:
     app = create_app(settings)
     with app.state.resources:
         yield app
+
+
+@pytest.fixture
+def tenants(gateway: FastAPI) -> Tenants:
+    return Tenants.of(gateway)
 
 
 @pytest.fixture

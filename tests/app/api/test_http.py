@@ -264,11 +264,6 @@ async def test_own_pages_are_served(client: httpx.AsyncClient, headers: dict[str
     assert (await client.get("/v1/models", headers=headers)).status_code == 200
 
 
-@pytest.fixture
-def tenants(gateway: FastAPI) -> Tenants:
-    return Tenants.of(gateway)
-
-
 @pytest.mark.parametrize("key", [None, "wrong", "", "key of defaul", "clé"])
 async def test_call_without_a_known_key_is_401(tenants: Tenants, key: str | None) -> None:
     async with tenants.client(None) as client:

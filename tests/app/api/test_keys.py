@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from app import keys as command
 from app.resources import Resources, connect
@@ -16,11 +15,6 @@ from app.stores import tables
 from app.stores.keys import HOLDS_S, KeyCache, Known
 from tests.app.seeds import UNKNOWN
 from tests.app.tenants import OURS, THEIRS, Tenants
-
-
-@pytest.fixture
-def tenants(gateway: FastAPI) -> Tenants:
-    return Tenants.of(gateway)
 
 
 @pytest.fixture

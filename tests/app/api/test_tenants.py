@@ -47,11 +47,6 @@ Operation = tuple[str, str]
 
 
 @pytest.fixture
-def tenants(gateway: FastAPI) -> Tenants:
-    return Tenants.of(gateway)
-
-
-@pytest.fixture
 async def ours(tenants: Tenants) -> Any:
     async with tenants.client(OURS) as client:
         yield client
