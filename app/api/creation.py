@@ -9,16 +9,35 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api import bodies, digests
-from app.api.problems import MEDIA_TYPE
+from app.api.problems import MEDIA_TYPE, documented
 from app.api.validation import parse, validated
 from app.contracts.base import Contract
 from app.contracts.dataset import Dataset
 from app.contracts.model import CheckState, Model
-from app.errors import BadInput, UnsupportedEncoding
+from app.errors import (
+    BadInput,
+    Conflict,
+    FormatUnsafe,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServiceBusy,
+    StorageQuotaExceeded,
+    UnsupportedEncoding,
+)
 from app.services import uploads
 from app.services.caller import Caller
 from app.services.formats import refuse_unsafe_name
 
+REFUSALS = documented(
+    BadInput,
+    Conflict,
+    FormatUnsafe,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServiceBusy,
+    StorageQuotaExceeded,
+    UnsupportedEncoding,
+)
 _JSON_BYTES = 1 << 20
 _MAX_WAIT_S = 60
 _POLL_S = 0.2

@@ -14,33 +14,20 @@ from app.api.problems import documented
 from app.contracts.base import Page
 from app.contracts.dataset import Dataset, DatasetCreate, DatasetFormat
 from app.errors import (
-    BadInput,
     Conflict,
-    FormatUnsafe,
     NotFound,
-    PayloadTooLarge,
-    QuotaExceeded,
-    ServiceBusy,
-    StorageQuotaExceeded,
-    UnsupportedEncoding,
 )
 from app.services import datasets
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
-_REFUSALS = documented(
-    BadInput,
-    Conflict,
-    FormatUnsafe,
-    PayloadTooLarge,
-    QuotaExceeded,
-    ServiceBusy,
-    StorageQuotaExceeded,
-    UnsupportedEncoding,
-)
 
 
 @router.post(
-    "", status_code=202, response_model=Dataset, responses=_REFUSALS, openapi_extra=creation.body_of(DatasetCreate)
+    "",
+    status_code=202,
+    response_model=Dataset,
+    responses=creation.REFUSALS,
+    openapi_extra=creation.body_of(DatasetCreate),
 )
 async def create_dataset(
     request: Request,

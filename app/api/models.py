@@ -15,33 +15,16 @@ from app.contracts.base import Page
 from app.contracts.lineage import Lineage
 from app.contracts.model import Model, ModelCreate, ModelFormat
 from app.errors import (
-    BadInput,
     Conflict,
-    FormatUnsafe,
     NotFound,
-    PayloadTooLarge,
-    QuotaExceeded,
-    ServiceBusy,
-    StorageQuotaExceeded,
-    UnsupportedEncoding,
 )
 from app.services import lineage, models
 
 router = APIRouter(prefix="/models", tags=["models"])
-_REFUSALS = documented(
-    BadInput,
-    Conflict,
-    FormatUnsafe,
-    PayloadTooLarge,
-    QuotaExceeded,
-    ServiceBusy,
-    StorageQuotaExceeded,
-    UnsupportedEncoding,
-)
 
 
 @router.post(
-    "", status_code=202, response_model=Model, responses=_REFUSALS, openapi_extra=creation.body_of(ModelCreate)
+    "", status_code=202, response_model=Model, responses=creation.REFUSALS, openapi_extra=creation.body_of(ModelCreate)
 )
 async def create_model(
     request: Request,
