@@ -26,7 +26,7 @@ from tests.app.api.test_jobs import (  # noqa: F401
     test_same_key_in_flight_is_a_conflict,
     test_simultaneous_posts_with_one_key_make_one_job,
 )
-from tests.app.api.test_keys import admin, tenants, test_rotated_key_holds_through_its_grace  # noqa: F401
+from tests.app.api.test_keys import admin, test_rotated_key_holds_through_its_grace  # noqa: F401
 from tests.app.api.test_limits import test_same_content_counts_once  # noqa: F401
 from tests.app.api.test_triggers import (  # noqa: F401
     test_delivery_whose_handling_died_makes_no_second_job,
