@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -84,26 +84,23 @@ class Client:
         self.recorder.note("read", job, 200, sent, **{name: body[name] for name in _JUDGED})
         return body
 
-    def wait(self, job: str, *, state: str = "", limit_s: float = PATIENCE_S) -> dict[str, Any]:
-        """Read until the job has ended, or is in this state."""
+    def wait(
+        self, job: str, *, until: Callable[[dict[str, Any]], bool] = lambda _job: False, limit_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
+        """Read until the job has ended, or is as asked for."""
         found: list[dict[str, Any]] = []
 
         def there() -> bool:
             body = self.read(job)
             found[:] = [body] if body else []
-            return body is not None and (body["state"] == state or body["state"] in FINAL)
+            return body is not None and (body["state"] in FINAL or until(body))
 
         stack.until(there, limit_s)
         return found[0]
 
     def training(self, job: str, limit_s: float = PATIENCE_S) -> None:
         """Read until the job's child has said something, or has ended."""
-
-        def begun() -> bool:
-            body = self.read(job)
-            return body is not None and (body["stage"] != "" or body["state"] in FINAL)
-
-        stack.until(begun, limit_s)
+        self.wait(job, until=lambda body: body["stage"] != "", limit_s=limit_s)
 
     def cancel(self, job: str) -> int:
         return self.insist("POST", f"/v1/jobs/{job}/cancel").status_code
