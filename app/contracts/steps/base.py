@@ -7,6 +7,11 @@ from pydantic import Field
 
 from app.contracts.base import Contract, ModelId
 
+MIXUP = (
+    "also learn from mixtures of rows, in shares drawn from Beta(mixup, mixup), against learning rows by heart; "
+    "0.2 to 1 is usual, 0 mixes nothing; for floating-point inputs"
+)
+
 
 class StepSpec(Contract):
     """Options of one technique. Every option has a default, so the bare name is a valid step.
@@ -87,6 +92,7 @@ class RetrainedSpec(StepSpec):
     )
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
+    mixup: float = Field(0.0, ge=0, le=10, description=MIXUP)
 
     def trains_before(self, later: StepSpec | None) -> bool:
         """Whether there is retraining: as asked, else unless the next step trains."""

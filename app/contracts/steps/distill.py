@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from app.contracts.base import ModelId
-from app.contracts.steps.base import StepSpec
+from app.contracts.steps.base import MIXUP, StepSpec
 
 
 class Distill(StepSpec):
@@ -38,6 +38,7 @@ class Distill(StepSpec):
     )
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
+    mixup: float = Field(0.0, ge=0, le=10, description=MIXUP)
     max_minutes: float | None = Field(None, gt=0, le=10_080, description="stop training after this long")
 
     @property

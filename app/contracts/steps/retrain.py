@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.contracts.steps.base import StepSpec
+from app.contracts.steps.base import MIXUP, StepSpec
 
 
 class Retrain(StepSpec):
@@ -27,4 +27,5 @@ class Retrain(StepSpec):
     batch_size: int = Field(32, ge=1, le=4096, description="rows per training step")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decoupled weight decay")
     patience: int = Field(3, ge=1, le=100, description="validations without improvement before training stops")
+    mixup: float = Field(0.0, ge=0, le=10, description=MIXUP)
     max_minutes: float | None = Field(None, gt=0, le=10_080, description="stop training after this long")

@@ -123,4 +123,4 @@ function choicesOf(choices, chosen, id, keep) {
 }
 
 // Options that every training step has; they stay folded so that a step's own options stand out.
-const TRAINING = new Set(["epochs", "learning_rate", "batch_size", "patience", "max_minutes", "weight_decay"]);
+const TRAINING = new Set(["epochs", "learning_rate", "batch_size", "patience", "mixup", "max_minutes", "weight_decay"]);

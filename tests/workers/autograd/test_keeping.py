@@ -116,6 +116,7 @@ SETTINGS = {
     "found rate": replace(QUICK, epochs=46, learning_rate=None),
     "early stop": replace(QUICK, patience=2, epochs=8, alpha=0.5, validations_per_epoch=3),
     "from answers alone": replace(QUICK, alpha=0.0),
+    "mixed": replace(QUICK, alpha=0.5, mixup=0.4),
 }
 
 
@@ -157,6 +158,7 @@ def steps_taken(settings: Fit, dataset: Dataset, make: Callable[[], tuple[Model,
         ("ramp", "early stop"),
         ("movement", "found rate"),
         ("free", "from answers alone"),
+        ("promised", "mixed"),
     ],
 )
 def test_training_ends_with_the_same_bits_when_it_was_killed_at_any_step(

@@ -53,12 +53,21 @@ def tensors(inputs: Mapping[str, Array]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
+class Blend:
+    """What the rows of a batch were mixed with: the others' labels, and the share of its own in each mixture."""
+
+    labels: Tensor | None
+    share: float
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Rows of a split in some order: `rows` are their positions there."""
+    """Rows of a split in some order: `rows` are their positions there; with a `blend`, `inputs` are mixtures."""
 
     rows: NDArray[np.integer]
     inputs: dict[str, Tensor]
     labels: Tensor | None
+    blend: Blend | None = None
 
 
 def batch_of(samples: Samples, rows: NDArray[np.integer], names: tuple[str, ...] = ()) -> Batch:

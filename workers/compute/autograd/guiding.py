@@ -84,8 +84,9 @@ class Guide(nn.Module):
         return torch.stack(parts).sum()
 
     def _taught(self, batch: Batch) -> Values:
+        asked = batch if batch.blend is not None else batch_of(self._samples, batch.rows, self._sequence)
         with torch.no_grad():
-            found: Values = self._ask(batch_of(self._samples, batch.rows, self._sequence).inputs, self._asked)
+            found: Values = self._ask(asked.inputs, self._asked)
         return found
 
     def _kept(self, batch: Batch) -> Tensor | None:

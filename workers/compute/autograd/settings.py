@@ -22,7 +22,8 @@ class Fit:
     Without a `learning_rate` a range test finds one, and `finding` hears of it. `alpha` weighs labels against the
     teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run that it ended is not repeatable bit
     for bit). `device` is a PyTorch device or "auto". `guidance` adds the teacher's inner values to the loss of each
-    step; what is validated is answers alone. `keeper` keeps what was reached, and knows what was kept before.
+    step; what is validated is answers alone. With `mixup` above 0, rows are mixed in shares drawn from
+    Beta(mixup, mixup). `keeper` keeps what was reached, and knows what was kept before.
     """
 
     epochs: float = 1.0
@@ -36,6 +37,7 @@ class Fit:
     warmup: float = 0.1
     validations_per_epoch: int = 2
     clip: float = 1.0
+    mixup: float = 0.0
     seed: int = 0
     device: str = "cpu"
     threads: int = 2

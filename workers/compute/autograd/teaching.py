@@ -48,7 +48,10 @@ class Targets:
     kept: Sequence[Tensor] | None
 
     def at(self, batch: Batch) -> list[Tensor]:
-        """Return the logits for the rows of a batch."""
+        """Return the logits for the rows of a batch, or for what they were mixed to."""
+        if batch.blend is not None:
+            with torch.no_grad():
+                return self.teacher.answers(batch)
         if self.kept is not None:
             rows = torch.from_numpy(batch.rows).to(self.kept[0].device)
             return [part.index_select(0, rows) for part in self.kept]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -27,6 +27,8 @@ from workers.compute.autograd.keeping import (
     take_over,
 )
 from workers.compute.autograd.losses import Objective, check_labels, heads_for
+from workers.compute.autograd.mixing import check_mixable, mixed
+from workers.compute.autograd.normalization import choose_statistics
 from workers.compute.autograd.optimization import optimizer_of, rate_at
 from workers.compute.autograd.prediction import predict, resolve_device
 from workers.compute.autograd.rate_finding import find_rate, undisturbed
@@ -40,9 +42,8 @@ __all__ = ["Finding", "Fit", "OnStep", "Progress", "fit", "predict"]
 
 # Share of the progress given to asking the teacher, before the first step.
 _TEACHING = 0.1
-# Batches that tell which statistics batch normalization goes by, and the ratio of losses that is no chance. (Before
-# any training both losses are those of guessing.)
-_TRIALS, _CLEARLY = 8, 1.5
+# Batches that tell which statistics batch normalization goes by.
+_TRIALS = 8
 # Batches of held-out rows that tell learning rates apart.
 _HELD_OUT = 16
 # Steps between validations, at least, unless the whole training is short.
@@ -87,7 +88,9 @@ def _trained(
 ) -> tuple[list[CurvePoint], str | None]:
     """Train from the start, or from where an earlier process was; return the curve, and how the rate was found."""
     if kept is None:
-        session.choose_statistics()
+        choose_statistics(
+            session.executor, lambda: session.mean_loss(session.dataset.train, session.targets, slice(_TRIALS))
+        )
         if session.settings.learning_rate is None:
             found = find_rate(session.total, lambda rate, steps: session.trial(rate, steps, on_step))
             session.standing = Standing(found.rate, found.note)
@@ -162,6 +165,8 @@ class _Session:
 
     def check(self) -> None:
         """Refuse rows and labels that do not fit, before any time is spent."""
+        if self.settings.mixup > 0:
+            check_mixable(self.executor.model)
         if not self.executor.trained:
             msg = "the model has no weights that could be trained"
             raise TechniqueNotApplicable(msg)
@@ -231,7 +236,7 @@ class _Session:
             for group in optimizer.param_groups:
                 group["lr"] = self.standing.rate * rate_at(step, total, self.settings.warmup)
             self.optimizer = optimizer
-            yield self.step(optimizer, batch_of(self.dataset.train, chosen, self.sequence)), changing
+            yield self.step(optimizer, self.batch(step, chosen)), changing
 
     def trial(self, rate: float, steps: int, on_step: OnStep | None) -> float:
         """Return the loss on held-out rows of a copy that trained for some steps, infinite if it diverged.
@@ -253,11 +258,9 @@ class _Session:
         samples, targets = self.dataset.validation, self.validation_targets
         if not len(samples):
             samples, targets = self.dataset.train, self.targets
-        chosen = epoch_rows(len(samples), self.settings.batch_size, self.settings.seed, 0)[-_HELD_OUT:]
         self.executor.train()
         with torch.no_grad():
-            batches = (batch_of(samples, rows, self.sequence) for rows in chosen)
-            return float(np.mean([float(self.loss(batch, targets)) for batch in batches]))
+            return self.mean_loss(samples, targets, slice(-_HELD_OUT, None))
 
     @property
     def guided(self) -> tuple[str, ...]:
@@ -272,33 +275,22 @@ class _Session:
             found.add_param_group({"params": projections, "weight_decay": 0.0})
         return found
 
-    def choose_statistics(self) -> None:
-        """Let batch normalization go by the running statistics if the model answers clearly worse without them.
-
-        After heavy pruning they are stale and the batches' own are right. But where the rows are unlike those that the
-        model once learned from, normalizing by the batch makes another network, and to train that one does not help
-        the one that is shipped.
-        """
-        executor = self.executor
-        if not executor.statistics:
-            return
-        kept = [statistic.clone() for statistic in executor.statistics]
-        chosen = epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, 0)[:_TRIALS]
-        losses = []
-        with torch.no_grad():
-            for by_batch in (False, True):
-                executor.train(by_batch)
-                batches = (batch_of(self.dataset.train, rows, self.sequence) for rows in chosen)
-                losses.append(float(np.mean([float(self.loss(batch, self.targets)) for batch in batches])))
-            for statistic, before in zip(executor.statistics, kept, strict=True):
-                statistic.copy_(before)
-        executor.fixed_statistics = losses[1] > _CLEARLY * losses[0]
+    def mean_loss(self, samples: Samples, targets: Targets | None, which: slice) -> float:
+        """Return the mean loss over some batches of an epoch, unmixed."""
+        chosen = epoch_rows(len(samples), self.settings.batch_size, self.settings.seed, 0)[which]
+        batches = (batch_of(samples, rows, self.sequence) for rows in chosen)
+        return float(np.mean([float(self.loss(batch, targets)) for batch in batches]))
 
     def batches(self, total: int) -> Iterator[np.ndarray]:
         """Yield the row numbers of each step."""
         for epoch in range(-(-total // self.per_epoch)):
             rows = epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch)
             yield from rows[: total - epoch * self.per_epoch]
+
+    def batch(self, step: int, rows: np.ndarray) -> Batch:
+        """Return the rows of a step, mixed if they are to be."""
+        settings, found = self.settings, batch_of(self.dataset.train, rows, self.sequence)
+        return mixed(found, settings.mixup, (settings.seed, step)) if settings.mixup > 0 else found
 
     def step(self, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
         """Take one step; a loss or gradient that is not finite ends the training before it reaches the weights."""
@@ -317,9 +309,17 @@ class _Session:
     def loss(self, batch: Batch, targets: Targets | None, guide: Guide | None = None) -> Tensor:
         """Return the loss of a batch: of its answers, and of what a guide looks at inside."""
         values = self.forward(batch, () if guide is None else guide.capture)
-        labels = None if batch.labels is None else batch.labels.to(self.settings.device)
-        answered = self.objective.loss(values, labels, None if targets is None else targets.at(batch))
+        taught = None if targets is None else targets.at(batch)
+        answered = self.answered(values, batch.labels, taught)
+        if batch.blend is not None:
+            partners = self.answered(values, batch.blend.labels, taught)
+            answered = torch.lerp(partners, answered, batch.blend.share)
         return answered if guide is None else answered + guide.loss(values, batch)
+
+    def answered(self, values: Mapping[str, Tensor], labels: Tensor | None, taught: Sequence[Tensor] | None) -> Tensor:
+        """Return the loss of a batch's answers."""
+        labels = None if labels is None else labels.to(self.settings.device)
+        return self.objective.loss(values, labels, taught)
 
     def forward(self, batch: Batch, inner: Sequence[str] = ()) -> dict[str, Tensor]:
         """Run the graph, in bfloat16 where an accelerator has it."""

@@ -94,6 +94,7 @@ def retrain(
         learning_rate=spec.learning_rate,
         batch_size=spec.batch_size,
         patience=spec.patience,
+        mixup=spec.mixup,
         alpha=_ALPHA if context.dataset.labelled else 0.0,
         temperature=_TEMPERATURE,
         seed=context.seed,

@@ -35,6 +35,7 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
         learning_rate=spec.learning_rate,
         batch_size=spec.batch_size,
         patience=spec.patience,
+        mixup=spec.mixup,
         max_minutes=spec.max_minutes,
         alpha=alpha,
         temperature=spec.temperature,

@@ -20,6 +20,7 @@ def apply(model: Model, spec: Retrain, context: Context) -> Outcome:
         batch_size=spec.batch_size,
         weight_decay=spec.weight_decay,
         patience=spec.patience,
+        mixup=spec.mixup,
         max_minutes=spec.max_minutes,
         seed=context.seed,
         device=context.device,
