@@ -169,7 +169,24 @@ def test_tensor_stays_dense_when_every_weight_differs() -> None:
 
 
 def test_tensor_is_left_alone_when_it_is_small() -> None:
-    assert pack(single("MatMul", np.zeros((16, 16), np.float32))).tensors == ()
+    assert pack(single("MatMul", np.zeros((15, 16), np.float32))).tensors == ()
+
+
+def test_names_that_are_added_are_short_and_new_to_the_model() -> None:
+    model = bert(layers=2)
+    for name in matrices(model):
+        model.write(name, contents("both 0.1", model.read(name).shape))
+    before = onnx.load_from_string(serialized(model)).graph
+    known = {name for node in before.node for name in (*node.input, *node.output)}
+    assert any(name.startswith("a") for name in known)
+
+    graph = onnx.load_from_string(serialized(pack(model).model)).graph
+
+    added = {name for node in graph.node for name in (*node.input, *node.output)} - known
+    assert len(added) > 40
+    assert max(map(len, added)) <= 4
+    assert not any(name.startswith(tuple(added)) for name in known)
+    assert not any(node.name for node in graph.node if set(node.output) <= added)
 
 
 @pytest.mark.parametrize("opset", [7, 8])

@@ -4,8 +4,10 @@ Every decode subgraph is run in ONNX Runtime before it is used; one that does no
 The time that this takes is what the tensor will cost when the file is loaded.
 """
 
+import itertools
+import string
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +20,8 @@ from workers.compute.encodings.base import Array, Contents, Encoded
 from workers.compute.graph.model import MAX_FOLDED_ELEMENTS, Model
 from workers.compute.graph.readers import readers
 
-# A decode subgraph costs some 0.5 to 1 kB of names, operators and small constants.
-MIN_BYTES = 2048
+# A decode subgraph costs some 0.3 to 0.6 kB of operators and small constants.
+MIN_BYTES = 1024
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 PACKABLE = frozenset({*_FLOATS, ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64})
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
@@ -28,7 +30,7 @@ _PLAIN_OPSET, _PLAIN_IR_VERSION = 13, 8
 
 @dataclass(frozen=True)
 class Packed:
-    """The packed model and one record for every tensor of 2 kB or more.
+    """The packed model and one record for every tensor of 1 kB or more.
 
     `slow` counts the tensors that are stored larger than could be, so that loading takes no longer than allowed.
     """
@@ -83,6 +85,8 @@ def pack(model: Model, max_load_ms: float | None = None) -> Packed:
     for choice in choices:
         if choice.option.encoded.nodes:
             _replace(packed.graph, choice.value, choice.option.encoded, start)
+    made = [*packed.graph.initializers.values(), *(output for node in packed.graph for output in node.outputs)]
+    _number([value for value in made if str(value.name).startswith(packer.prefix)], packer.prefix)
     reports = tuple(_stored(choice.report, choice.option) for choice in choices)
     return Packed(packed, reports, sum(bool(choice.left) for choice in choices))
 
@@ -130,12 +134,15 @@ class _Packer:
 
 
 def _unused_prefix(model: Model) -> str:
-    """Return the beginning of a name that no value of the model has."""
-    names = {str(value.name) for node in model.graph.all_nodes() for value in (*node.inputs, *node.outputs) if value}
-    prefix = "packed"
-    while any(name.startswith(prefix) for name in names):
-        prefix += "_"
-    return prefix
+    """Return the beginning of a name that no value of the model has, a letter if there is one."""
+    taken = {str(value.name) for node in model.graph.all_nodes() for value in (*node.inputs, *node.outputs) if value}
+    taken.update(model.graph.initializers)
+    longer = ("packed" + "_" * count for count in itertools.count())
+    return next(
+        prefix
+        for prefix in itertools.chain(string.ascii_lowercase, longer)
+        if not any(name.startswith(prefix) for name in taken)
+    )
 
 
 def _packable(value: ir.Value) -> bool:
@@ -151,7 +158,12 @@ def decoder_file(encoded: Encoded, opset: int, ir_version: int) -> bytes:
         [], [encoded.output], nodes=encoded.nodes, initializers=encoded.constants, opset_imports={"": opset}, name="g"
     )
     _forget_names(encoded)
+    added = [*encoded.constants, *(node.outputs[0] for node in encoded.nodes[:-1])]
+    names = [value.name for value in added]
+    _number(added, "pq"[str(encoded.output.name).startswith("p")])
     file: bytes = ir.serde.serialize_model(ir.Model(graph, ir_version=ir_version)).SerializeToString()
+    for value, name in zip(added, names, strict=True):
+        value.name = name
     graph.outputs.clear()
     graph.remove(encoded.nodes)
     graph.initializers.clear()
@@ -200,6 +212,12 @@ def _replace(graph: ir.Graph, value: ir.Value, encoded: Encoded, start: ir.Node)
             constant.replace_all_uses_with(known)
     graph.insert_before(start, encoded.nodes)
     _forget_names(encoded)
+
+
+def _number(added: Iterable[ir.Value], prefix: str) -> None:
+    """Give values the shortest names there are: the file holds every name several times."""
+    for number, value in enumerate(added):
+        value.name = prefix + np.base_repr(number, 36).lower()
 
 
 def _forget_names(encoded: Encoded) -> None:

@@ -119,7 +119,10 @@ def save(model: Model, path: Path) -> None:
     From 2 GiB on, which protobuf cannot hold in one message, the weights go to a second file, `<name>.data` beside the
     first. Raises LimitReached when the rest alone takes 2 GiB.
     """
+    nameless = [node for node in model.graph.all_nodes() if node.name is None]
     model.graph.sort()
+    for node in nameless:
+        node.name = None  # sorting names them, and nobody looks for these names
     tidy = _tidied(model)
     beside = external.beside(path)
     if _weight_bytes(tidy.graph) < MAX_FILE_BYTES and (content := _serialized(tidy)) is not None:
@@ -136,6 +139,8 @@ def save(model: Model, path: Path) -> None:
 
 def _tidied(model: Model) -> onnx_ir.Model:
     tidy = model.clone().ir
+    for node, original in zip(tidy.graph.all_nodes(), model.graph.all_nodes(), strict=True):
+        node.name = original.name  # so does copying
     common.ClearMetadataAndDocStringPass()(tidy)
     common.RemoveUnusedOpsetsPass()(tidy)
     for initializer in tidy.graph.initializers.values():
