@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,11 +122,15 @@ def _named(path: Path, folder: Path) -> Path:
     """Return a file of the same nodes, each with a name of its own: by that alone the profile tells them apart."""
     model = load(path)
     nodes = list(model.graph.all_nodes())
-    names = {node.name for node in nodes}
-    if len(names) == len(nodes) and not names & {None, ""}:
+    known = Counter(node.name for node in nodes)
+    unclear = [(place, node) for place, node in enumerate(nodes) if not node.name or known[node.name] > 1]
+    if not unclear:
         return path
-    for place, node in enumerate(nodes):
-        node.name = f"{node.name or node.op_type}#{place}"
+    for place, node in unclear:
+        name = f"{node.name or node.op_type}#{place}"
+        while name in known:
+            name += f"#{place}"
+        node.name = name
     save(model, folder / "named.onnx")
     return folder / "named.onnx"
 
