@@ -1,4 +1,4 @@
-"""The service under load: fixed rates while a job trains, uploads through kills, a long queue.
+"""The service under load: fixed rates while a job trains, uploads through kills, a long queue, a hostile neighbour.
 
 `python -m bench.load` takes an hour or two and writes its part of docs/reliability.md; `--only` measures one part and
 writes nothing. A short form: `--seconds 30 --jobs 300`.
@@ -6,8 +6,10 @@ writes nothing. A short form: `--seconds 30 --jobs 300`.
 
 import argparse
 import hashlib
+import json
 import os
 import random
+import statistics
 import tempfile
 import threading
 import time
@@ -15,8 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
 
+import httpx
 import psutil
 from sqlalchemy import func, select
 
@@ -30,6 +36,7 @@ from tests.faults.cluster import Cluster, end, end_on_signal, running
 from tests.faults.gateway_faults import send
 from tests.faults.history import Recorder
 from tests.faults.registry import NOTHING, Run
+from tests.hostile import uploads as hostile
 from tests.stand_in import stack
 
 PAGE = Path("docs/reliability.md")
@@ -38,6 +45,8 @@ UPLOADS, KILLS, UPLOAD_BYTES = 20, 5, 24 << 20
 RETRAIN = {"technique": "retrain", "epochs": 1_000, "learning_rate": 0.003, "patience": 100}
 TRAINING = {"version": 1, "steps": [RETRAIN] * 20}  # patience ends each of them after half a minute
 NICE = 10
+PAIRS = 3  # jobs of the neighbour alone, and as many beside the hostile tenant
+NEIGHBOUR, STRANGER = "neighbour-key", "stranger-key"
 HEADS = ["request", "sent", "half within", "p99", "slowest", "sent late by (p99)", "errors"]
 
 
@@ -165,7 +174,92 @@ def unfinished(cluster: Cluster) -> int:
         return int(tx.execute(chosen).scalar_one())
 
 
-PARTS: dict[str, Callable[[float, int], str]] = {"rates": rates, "uploads": uploads, "rush": rush}
+@dataclass
+class Stranger:
+    """A tenant that sends files that must be refused, one after the other, on two connections."""
+
+    url: str
+    stop: threading.Event = field(default_factory=threading.Event)
+    answers: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        bad = [row for row in hostile.rows() if row.timed and row.status >= 400]
+        self._threads = [threading.Thread(target=self._send, args=(bad[turn::2],)) for turn in range(2)]
+
+    def _send(self, rows: list[Any]) -> None:
+        headers = {
+            "Authorization": f"Bearer {STRANGER}",
+            "Content-Type": "application/octet-stream",
+            "Prefer": "wait=60",
+        }
+        with httpx.Client(base_url=self.url, headers=headers, timeout=120) as http:
+
+            def upload(noun: str, kind: str, content: bytes) -> None:
+                self.answers[str(http.post(f"/v1/{noun}?format={kind}", content=content).status_code)] += 1
+
+            while True:
+                for each in rows:
+                    each.send(SimpleNamespace(upload=upload))
+                    if self.stop.is_set():
+                        return
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def neighbours(_seconds: float, _jobs: int) -> str:
+    """Run a tenant's jobs alone and beside a hostile tenant; return both times and the API's."""
+    with service() as (cluster, client):
+        cluster.environment["MODELPRESS_API_KEYS"] = json.dumps({NEIGHBOUR: "neighbour", STRANGER: "stranger"})
+        end(cluster.gateways[0])
+        cluster.start_gateway()
+        client._http.headers["Authorization"] = f"Bearer {NEIGHBOUR}"  # noqa: SLF001 - the client of keyless clusters
+        with digits.worker(cluster):
+            body = digits.request(client)
+            ended(client, body, seed=0)  # warms what the first job of a worker warms
+            alone_s, alone = neighbour(cluster, client, body)
+            with Stranger(cluster.urls[0]) as stranger:
+                beside_s, beside = neighbour(cluster, client, body)
+    times = f"{statistics.median(alone_s):.1f} s alone, {statistics.median(beside_s):.1f} s beside it"
+    rows = [row("alone", alone), row("beside a hostile tenant", beside)]
+    return (
+        f"A tenant's job while another sends {sum(stranger.answers.values())} bombs and broken files back to back "
+        f"({dict(stranger.answers.most_common())} by status): {times} "
+        f"({statistics.median(beside_s) / statistics.median(alone_s):.2f}×); its reads meanwhile, p99 "
+        f"{beside.p99_ms / alone.p99_ms:.2f}×; {place()}.\n\n{table(HEADS, rows)}"
+    )
+
+
+def neighbour(cluster: Cluster, client: Client, body: dict[str, Any]) -> tuple[list[float], Found]:
+    """Run some jobs one after the other, and read meanwhile; return each one's seconds and the reads' times."""
+    first = client.insist("GET", "/v1/jobs?limit=1").json()["items"][0]["id"]
+    seconds: list[float] = []
+    jobs = threading.Thread(target=lambda: seconds.extend(ended(client, body, seed) for seed in range(1, PAIRS + 1)))
+    jobs.start()
+    found = Generator(Plan(cluster.urls[0], "GET", f"/v1/jobs/{first}", 20, 30, key=NEIGHBOUR)).found()
+    jobs.join()
+    return seconds, found
+
+
+def ended(client: Client, body: dict[str, Any], seed: int) -> float:
+    """Run one job and return its seconds from submission to end."""
+    began = time.monotonic()
+    job = client.insist("POST", "/v1/jobs", json=body | {"seed": seed}).json()["id"]
+    if client.wait(job, limit_s=600)["state"] != "succeeded":
+        raise RuntimeError(job)
+    return time.monotonic() - began
+
+
+PARTS: dict[str, Callable[[float, int], str]] = {
+    "rates": rates, "uploads": uploads, "rush": rush, "neighbours": neighbours,
+}  # fmt: skip
 
 
 def main() -> None:

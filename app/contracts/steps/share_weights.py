@@ -1,8 +1,8 @@
 """Options of `share_weights`."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.contracts.steps.base import RetrainedSpec
 
@@ -28,4 +28,16 @@ class ShareWeights(RetrainedSpec):
         description="weights along the input that make one entry of a codebook (product quantisation); where it does "
         "not divide, the next smaller",
     )
+    assignment: Literal["fixed", "learned"] = Field(
+        "fixed",
+        description="which weights share a value: as clustered at first, or those that are nearest to it while both "
+        "are trained, which recovers more with few clusters; for single values of a whole tensor",
+    )
     min_size: int = Field(1024, ge=2, description="tensors with fewer weights are left alone")
+
+    @model_validator(mode="after")
+    def _single_values_are_assigned(self) -> Self:
+        if self.assignment == "learned" and (self.dimension > 1 or self.scope == "block"):
+            msg = "assignments are learned for single values of a whole tensor; leave dimension and scope out"
+            raise ValueError(msg)
+        return self

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from app.errors import DatasetMismatch, ModelUnsupported, RuntimeRefused
 from tests.workers.autograd import graphs
 from workers.compute.autograd.executor import Executor
-from workers.compute.autograd.parametrization import run_sums
+from workers.compute.autograd.straight import run_sums
 from workers.compute.graph.constraints import Codebook, Mask
 
 Arrays = dict[str, NDArray[np.generic]]

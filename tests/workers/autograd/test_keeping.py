@@ -87,6 +87,18 @@ def promised() -> tuple[Model, OnStep | None]:
     return model, None
 
 
+def assigned() -> tuple[Model, OnStep | None]:
+    """A model whose training also decides which weights share, among zeros that stay."""
+    model = cnn()
+    for name in names():
+        value = model.read_floats(name)
+        numbers = np.digitize(value, [-0.1, 0.0, 0.1]).astype(np.uint8)
+        numbers[np.abs(value) < 0.01] = 4
+        model.constraints[name] = Codebook(numbers, 5, 4, latent=value)
+        model.write(name, model.constraints[name].project(np.where(numbers == 4, 0, value)).astype(np.float32))
+    return model, None
+
+
 def ramped(*, moving: bool = False) -> tuple[Model, OnStep | None]:
     model = cnn()
     model.constraints[names()[0]] = Mask(np.abs(model.read_floats(names()[0])) > 0.01)
@@ -106,6 +118,7 @@ def growing() -> tuple[Model, OnStep | None]:
 CASES: dict[str, Callable[[], tuple[Model, OnStep | None]]] = {
     "free": free,
     "promised": promised,
+    "assigned": assigned,
     "ramp": ramped,
     "movement": lambda: ramped(moving=True),
     "rounds": in_rounds,

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from app.contracts.steps.prune_weights import PruneWeights
 from app.contracts.steps.share_weights import ShareWeights
@@ -48,6 +49,48 @@ def test_zeros_stay_zero_when_shared_after_pruning(tmp_path: Path) -> None:
     assert not weights[pruned.read("block1.b.w") == 0].any()
     assert np.unique(weights).size <= 8
     assert pack(shared).tensors[1].encoding != "dense"
+
+
+def test_weights_change_their_cluster_when_assignments_are_learned(tmp_path: Path) -> None:
+    pruned = take(PruneWeights(sparsity=0.5, epochs=0), cnn(), tmp_path).model
+    options = {"clusters": 4, "epochs": 6, "learning_rate": 0.01, "patience": 100, "min_size": 256}
+    before = take(ShareWeights(**options | {"epochs": 0}), pruned, tmp_path).model.read("block1.b.w")
+
+    fixed = take(ShareWeights(**options), pruned, tmp_path)
+    learned = take(ShareWeights(**options, assignment="learned"), pruned, tmp_path)
+
+    assert partition(fixed.model.read("block1.b.w")) == partition(before)
+    weights, promise = learned.model.read("block1.b.w"), learned.model.constraints["block1.b.w"]
+    assert partition(weights) != partition(before)
+    assert np.unique(weights).size <= 4
+    assert not weights[pruned.read("block1.b.w") == 0].any()
+    assert isinstance(promise, Codebook)
+    assert promise.holds(weights)
+    assert promise.latent is None
+    best = [min(point.validation_loss or 9 for point in outcome.curve) for outcome in (learned, fixed)]
+    assert best[0] < best[1]
+
+
+def partition(weights: np.ndarray) -> list[int]:
+    """Return which weights share a value, whatever it is."""
+    values, numbers = np.unique(weights, return_inverse=True)
+    first: dict[int, int] = {}
+    return [first.setdefault(int(number), len(first)) for number in numbers.reshape(-1)] + [len(values)]
+
+
+def test_few_weights_that_pruning_left_nothing_of_are_shared(tmp_path: Path) -> None:
+    model = cnn()
+    model.write("block1.b.w", np.zeros_like(model.read("block1.b.w")))
+
+    learned = take(ShareWeights(clusters=4, epochs=1, learning_rate=0.01, assignment="learned"), model, tmp_path).model
+
+    assert not learned.read("block1.b.w").any()
+
+
+@pytest.mark.parametrize("options", [{"dimension": 2}, {"scope": "block"}])
+def test_assignments_of_runs_and_blocks_are_not_learned(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="leave dimension and scope out"):
+        ShareWeights.model_validate({"assignment": "learned", **options})
 
 
 def test_many_clusters_answer_almost_the_same_when_shared(tmp_path: Path) -> None:

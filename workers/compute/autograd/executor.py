@@ -251,9 +251,9 @@ class Executor(nn.Module):
         with torch.no_grad():
             for name, weight in self.trained.items():
                 kind, constraint = self.model.read(name).dtype, self.model.constraints.get(name)
-                self.model.write(name, stored(weight(), constraint, kind))
                 if constraint is not None:
-                    self.model.constraints[name] = carried(weight, constraint)
+                    constraint = self.model.constraints[name] = carried(weight, constraint)
+                self.model.write(name, stored(weight(), constraint, kind))
             for position, name in enumerate(self._statistics):
                 kind = self.model.read(name).dtype
                 self.model.write(name, to_numpy(self.get_buffer(f"statistic{position}")).astype(kind))

@@ -2,16 +2,15 @@
 
 import functools
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from workers.compute.autograd.dtypes import from_numpy, to_floats
-from workers.compute.autograd.straight import Gridded, Halved, Signed
-from workers.compute.graph.constraints import Codebook, Constraint, Grid, Half, Mask, Signs
+from workers.compute.autograd.dtypes import from_numpy, to_floats, to_numpy
+from workers.compute.autograd.straight import Assigned, Gridded, Halved, Signed, spread
+from workers.compute.graph.constraints import Codebook, Constraint, Grid, Half, Mask, Signs, zeros_of
 from workers.compute.graph.signs import magnitudes
 
 
@@ -44,34 +43,6 @@ class Masked(nn.Module):
         return self.value * self.kept
 
 
-class _Shared(torch.autograd.Function):
-    """Spread centroids over a tensor; the gradient of a centroid is the sum over its cluster (Han et al., 2016)."""
-
-    @staticmethod
-    def forward(ctx: Any, centroids: Tensor, indices: Tensor) -> Tensor:  # noqa: ANN401 - PyTorch's context
-        """Return centroids[indices]."""
-        ctx.save_for_backward(indices)
-        ctx.clusters = len(centroids)
-        return centroids.index_select(0, indices.reshape(-1)).reshape(indices.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - PyTorch's context
-        """Sum the gradient over each cluster, in the order of the weights."""
-        (indices,) = ctx.saved_tensors
-        gradient = gradients[0].reshape(-1)
-        if gradient.device.type == "cpu":
-            return torch.bincount(indices.reshape(-1), gradient, ctx.clusters).to(gradient.dtype), None
-        return run_sums(gradient, indices.reshape(-1), ctx.clusters), None
-
-
-def run_sums(values: Tensor, indices: Tensor, clusters: int) -> Tensor:
-    """Return the sum of each cluster's values, (clusters,), added in a fixed order, as atomic additions are not."""
-    ordered, order = indices.sort(stable=True)
-    edges = torch.arange(clusters + 1, dtype=ordered.dtype, device=ordered.device)
-    lengths = torch.searchsorted(ordered, edges).diff()
-    return torch.segment_reduce(values[order], "sum", lengths=lengths)
-
-
 class Clustered(nn.Module):
     """A weight that takes one of a few trained values."""
 
@@ -90,8 +61,7 @@ class Clustered(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the weight, one value per cluster."""
-        shared: Tensor = _Shared.apply(self.centroids * self.alive, self.indices)  # type: ignore[no-untyped-call] # torch leaves `apply` untyped
-        return shared
+        return spread(self.centroids * self.alive, self.indices)
 
 
 class Projected(nn.Module):
@@ -109,7 +79,7 @@ class Projected(nn.Module):
         return self.value + (projected - self.value).detach()
 
 
-Parametrization = Free | Masked | Clustered | Signed | Gridded | Halved | Projected
+Parametrization = Free | Masked | Clustered | Assigned | Signed | Gridded | Halved | Projected
 
 
 @functools.singledispatch
@@ -130,6 +100,11 @@ def _(constraint: Codebook, value: Tensor) -> Parametrization:
     shared = constraint.project(to_floats(value))
     centroids = np.zeros(constraint.clusters, shared.dtype)
     centroids[constraint.indices.reshape(-1)] = shared.reshape(-1)
+    free = np.delete(centroids, [] if constraint.zero is None else [constraint.zero])
+    if constraint.latent is not None and free.size:
+        if not isinstance(value, nn.Parameter):
+            value = from_numpy(constraint.latent).to(value.device, value.dtype)
+        return Assigned(value, from_numpy(free).to(value.device, value.dtype), zeros_of(constraint, shared))
     indices = torch.from_numpy(constraint.indices.astype(np.int32))
     return Clustered(from_numpy(centroids).to(value.device), indices.to(value.device), constraint.zero)
 
@@ -159,6 +134,11 @@ def carried(weight: Parametrization, constraint: Constraint) -> Constraint:
     """Return the constraint with what training has to go on from, where it is more than the weight itself."""
     if isinstance(weight, Signed | Gridded) and isinstance(constraint, Signs | Grid):
         return replace(constraint, latent=to_floats(weight.value))
+    if isinstance(weight, Assigned) and isinstance(constraint, Codebook):
+        places = to_numpy(weight.nearest()[1]).astype(constraint.indices.dtype)
+        zero = None if constraint.zero is None else constraint.clusters - 1  # the last, behind those in order
+        indices = places if zero is None else np.where(zeros_of(constraint, places), zero, places).astype(places.dtype)
+        return replace(constraint, indices=indices, zero=zero, latent=to_floats(weight.value))
     return constraint
 
 

@@ -13,6 +13,40 @@ from workers.compute.graph.precision import DROPPED_BITS
 from workers.compute.graph.signs import others
 
 
+class _Spread(torch.autograd.Function):
+    """Spread centroids over a tensor; the gradient of a centroid is the sum over its cluster (Han et al., 2016)."""
+
+    @staticmethod
+    def forward(ctx: Any, centroids: Tensor, indices: Tensor) -> Tensor:  # noqa: ANN401 - PyTorch's context
+        """Return centroids[indices]."""
+        ctx.save_for_backward(indices)
+        ctx.clusters = len(centroids)
+        return centroids.index_select(0, indices.reshape(-1)).reshape(indices.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - PyTorch's context
+        """Sum the gradient over each cluster, in the order of the weights."""
+        (indices,) = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1)
+        if gradient.device.type == "cpu":
+            return torch.bincount(indices.reshape(-1), gradient, ctx.clusters).to(gradient.dtype), None
+        return run_sums(gradient, indices.reshape(-1), ctx.clusters), None
+
+
+def run_sums(values: Tensor, indices: Tensor, clusters: int) -> Tensor:
+    """Return the sum of each cluster's values, (clusters,), added in a fixed order, as atomic additions are not."""
+    ordered, order = indices.sort(stable=True)
+    edges = torch.arange(clusters + 1, dtype=ordered.dtype, device=ordered.device)
+    lengths = torch.searchsorted(ordered, edges).diff()
+    return torch.segment_reduce(values[order], "sum", lengths=lengths)
+
+
+def spread(centroids: Tensor, indices: Tensor) -> Tensor:
+    """Return centroids[indices], with gradients that are the same whatever adds them up."""
+    spread: Tensor = _Spread.apply(centroids, indices)  # type: ignore[no-untyped-call] # torch leaves `apply` untyped
+    return spread
+
+
 class _Straight(torch.autograd.Function):
     """Show something else than a value; gradients reach both unchanged (Bengio et al., 2013)."""
 
@@ -83,6 +117,33 @@ class Signed(nn.Module):
 
     def _mean(self, sizes: Tensor, count: Tensor | int) -> Tensor:
         return sizes.sum(self._others, keepdim=True, dtype=torch.float64) / torch.as_tensor(count).clamp(min=1)
+
+
+class Assigned(nn.Module):
+    """A weight that takes the nearest of a few trained values (LQ-Nets: Zhang et al., 2018, arXiv 1807.10029).
+
+    The latent weights behind are trained straight-through, so that a weight may change its cluster; the gradient of a
+    value is the sum over those that have it.
+    """
+
+    pruned: Tensor | None
+
+    def __init__(self, value: Tensor, centroids: Tensor, pruned: NDArray[np.bool_]) -> None:
+        """Train the latent `value` and `centroids`, which are one or more; where `pruned` the weight is zero."""
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+        self.centroids = nn.Parameter(centroids)
+        self.register_buffer("pruned", _pruned(~pruned, value.device))
+
+    def nearest(self) -> tuple[Tensor, Tensor]:
+        """Return the values in ascending order, and each weight's place among them."""
+        table, _order = self.centroids.sort()
+        edges = (table[1:] + table[:-1]).detach() / 2
+        return table, torch.bucketize(self.value.detach(), edges, out_int32=True)
+
+    def forward(self) -> Tensor:
+        """Return each weight's value; the gradient reaches the latent weights unchanged."""
+        return _straight(self.value, spread(*self.nearest()), self.pruned)
 
 
 class Gridded(nn.Module):

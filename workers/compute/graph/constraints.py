@@ -57,13 +57,15 @@ class Codebook:
 
     Where blocks have codebooks of their own, each value of each is a cluster; where sub-vectors are shared (product
     quantisation), so is each place in each of them. Whatever weights go, the others still share as they did.
-    `zero` is the cluster that holds pruned weights and stays at 0.0, if any.
+    `zero` is the cluster that holds pruned weights and stays at 0.0, if any. While training also decides which weights
+    share, `latent` are the weights behind: each belongs to the nearest value.
     """
 
     indices: NDArray[np.integer]
     clusters: int
     zero: int | None = None
     kind: str = "shared"
+    latent: Float | None = None
 
     def centroids(self, value: Float) -> Float:
         """Return the mean of each cluster's weights, shape (clusters,); an empty cluster gets 0."""

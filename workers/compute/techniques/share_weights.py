@@ -1,11 +1,13 @@
 """Let weights, or runs of them, share a few values, and train those values (Han et al., 2016; Gong et al., 2014)."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from app.contracts.steps.share_weights import ShareWeights
 from app.errors import TechniqueNotApplicable
-from workers.compute.graph.constraints import is_settled, zeros_of
+from workers.compute.graph.constraints import Codebook, is_settled, zeros_of
 from workers.compute.graph.model import Model
 from workers.compute.graph.readers import matrices, output_axis
 from workers.compute.sharing import Layout, share
@@ -29,12 +31,16 @@ def apply(model: Model, spec: ShareWeights, context: Context) -> Outcome:
         rows = spec.block if spec.scope == "block" else None
         layout = Layout(output_axis(large[name]) or 0, rows, spec.dimension)
         codebook, quantized = share(values, zeros, layout, spec, context.seed)
-        shared.constraints[name] = codebook
+        shared.constraints[name] = replace(codebook, latent=values) if spec.assignment == "learned" else codebook
         shared.write(name, quantized.astype(shared.read(name).dtype))
     notes = [f"{len(names)} tensors share {_entries(spec)} each at most"] if names else []
     if left := len(large) - len(names):
         notes.append(f"{left} tensors keep the fewer values that an earlier step gave each of their channels or blocks")
-    return Outcome(shared, tuple(notes), retrain(shared, spec, context) if names else ())
+    curve = retrain(shared, spec, context) if names else ()
+    for name in names:
+        if isinstance(promise := shared.constraints[name], Codebook):
+            shared.constraints[name] = replace(promise, latent=None)  # from here on it is fixed
+    return Outcome(shared, tuple(notes), curve)
 
 
 def _entries(spec: ShareWeights) -> str:
