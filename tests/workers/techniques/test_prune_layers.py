@@ -62,6 +62,13 @@ def test_nothing_changes_and_a_note_says_so_when_all_are_kept(tmp_path: Path) ->
     assert "nothing was removed" in outcome.notes[0]
 
 
+def test_last_layer_stays_and_a_note_says_so_when_more_are_to_be_kept(tmp_path: Path) -> None:
+    outcome = take(PruneLayers(keep=2, epochs=0), cnn(blocks=1), tmp_path)
+
+    assert len(spans(outcome.model)) == 1
+    assert outcome.notes == ("the model has 1 removable layer, no more than the 2 to keep: nothing was removed",)
+
+
 def test_refusal_says_what_was_found_when_there_are_no_layers(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="one removable layer"):
         take(PruneLayers(), cnn(blocks=1), tmp_path)

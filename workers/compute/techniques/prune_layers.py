@@ -21,13 +21,17 @@ _LEAST_LAYERS = 2
 
 
 def apply(model: Model, spec: PruneLayers, context: Context) -> Outcome:
-    """Return a copy with `keep` layers, retrained. Raises TechniqueNotApplicable where fewer than two are found."""
+    """Return a copy with `keep` layers, retrained, or as it is where there are no more.
+
+    Raises TechniqueNotApplicable where no layer is found, and where one is of which half should be kept.
+    """
     layers = spans(model)
-    if len(layers) < _LEAST_LAYERS:
+    if len(layers) < (_LEAST_LAYERS if spec.keep is None else 1):
         raise TechniqueNotApplicable(_found(layers))
     keep = max(1, len(layers) // 2) if spec.keep is None else spec.keep
     if keep >= len(layers):
-        note = f"the model has {len(layers)} removable layers, no more than the {keep} to keep: nothing was removed"
+        noun = "layer" if len(layers) == 1 else "layers"
+        note = f"the model has {len(layers)} removable {noun}, no more than the {keep} to keep: nothing was removed"
         return Outcome(model.clone(), (note,))
     removed, notes = _chosen(model, layers, keep, spec, context)
     pruned = remove(model, [layers[index] for index in removed])
