@@ -20,8 +20,8 @@ _CASES: dict[str, dict[str, list[Step]]] = {
     "lenet-5": {
         "prune-share": [
             {"technique": "prune_neurons", "ratio": 0.6, "kinds": ["neurons"], "epochs": 0},
-            {**_PRUNE, "sparsity": 0.76, "epochs": 8, "mixup": 0.4},
-            {**_SHARE, "clusters": 8, "assignment": "learned", "epochs": 5, **_MIXED},
+            {**_PRUNE, "sparsity": 0.76, "epochs": 20, "mixup": 0.4},
+            {**_SHARE, "clusters": 8, "assignment": "learned", "epochs": 10, **_MIXED},
         ]
     },
     "resnet-20": {
