@@ -49,10 +49,13 @@ class Sweep:
 
 def sweep_once(resources: Resources) -> int:
     """Sweep the work and ring; return how many doorbells were rung. Raises DependencyUnavailable."""
-    settings = resources.settings
-    with resources.database.transaction() as tx:
-        bells = work.sweep(tx, settings.ring_again_s, settings.max_losses)
-        waiting = work.queued_per_queue(tx)
+    settings, database = resources.settings, resources.database
+    with database.reading() as tx:
+        stale, waiting = work.stale(tx, settings.ring_again_s), work.queued_per_queue(tx)
+    if not stale:
+        return 0
+    with database.transaction() as tx:
+        bells = work.sweep(tx, stale, settings.ring_again_s, settings.max_losses)
     rung = 0
     for bell in _due(resources.broker, bells, waiting):
         if not resources.broker.ring(bell.kind, bell.id, bell.queue):

@@ -9,7 +9,7 @@ once another attempt has begun. Times are the database's. Knows no broker, no Ce
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -256,16 +256,20 @@ def resume(tx: Connection, work_id: str) -> Bell:
     return _bell(row)
 
 
-def sweep(tx: Connection, ring_again_s: float, max_losses: int, limit: int = 500) -> list[Bell]:
+def stale(tx: Connection, ring_again_s: float, limit: int = 500) -> list[str]:
+    """Return the ids of what there is to sweep, oldest first. In a long queue to look takes a while: only read."""
+    chosen = select(work.c.id).where(_is_stale(ring_again_s)).order_by(work.c.created_at).limit(limit)
+    return list(tx.execute(chosen).scalars())
+
+
+def sweep(tx: Connection, ids: Sequence[str], ring_again_s: float, max_losses: int) -> list[Bell]:
     """Take back expired leases, end what waited too long, and return the doorbells to ring after the commit.
 
-    Several sweepers may run; a row is swept by one of them at a time.
+    Looks at the given rows, and at those alone that are still stale. Several sweepers may run; a row is swept by one of
+    them at a time.
     """
-    stale = or_(
-        and_(work.c.state.in_(_OPEN), work.c.lease_until < now()),
-        and_(work.c.state == JobState.QUEUED, func.coalesce(work.c.rung_at, 0.0) < now() - ring_again_s),
-    )
-    chosen = select(work, now().label("clock")).where(stale).order_by(work.c.created_at).limit(limit)
+    wanted = and_(work.c.id.in_(ids), _is_stale(ring_again_s))
+    chosen = select(work, now().label("clock")).where(wanted).order_by(work.c.created_at)
     rung: list[Bell] = []
     for found in tx.execute(chosen.with_for_update(skip_locked=True)).all():
         row = _lose(tx, found, max_losses) if found.state in _OPEN else found
@@ -273,8 +277,16 @@ def sweep(tx: Connection, ring_again_s: float, max_losses: int, limit: int = 500
             _end(tx, row, JobState.FAILED, problem_of(TimeLimitExceeded(_WAITED)))
         elif row.state == JobState.QUEUED:
             rung.append(replace(_bell(row), again=found.state == JobState.QUEUED))
-    tx.execute(update(work).where(work.c.id.in_([bell.id for bell in rung])).values(rung_at=now()))
+    if rung:
+        tx.execute(update(work).where(work.c.id.in_([bell.id for bell in rung])).values(rung_at=now()))
     return rung
+
+
+def _is_stale(ring_again_s: float) -> ColumnElement[bool]:
+    return or_(
+        and_(work.c.state.in_(_OPEN), work.c.lease_until < now()),
+        and_(work.c.state == JobState.QUEUED, func.coalesce(work.c.rung_at, 0.0) < now() - ring_again_s),
+    )
 
 
 def queued_per_queue(tx: Connection) -> dict[str, int]:

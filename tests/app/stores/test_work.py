@@ -49,7 +49,7 @@ def cancel(database: Database, work_id: str) -> JobState:
 
 def sweep(database: Database, ring_again_s: float = 60.0) -> list[work.Bell]:
     with database.transaction() as tx:
-        return work.sweep(tx, ring_again_s, 3)
+        return work.sweep(tx, work.stale(tx, ring_again_s), ring_again_s, 3)
 
 
 def states(database: Database, work_id: str) -> list[str]:
@@ -210,6 +210,17 @@ def test_sweep_leaves_work_alone_whose_lease_holds(database: Database) -> None:
     held(database, queue(database))
     queue(database)
     assert sweep(database) == []
+
+
+def test_sweep_leaves_work_alone_that_went_on_since_it_looked(database: Database) -> None:
+    found = held(database, queue(database), lease_s=-1)
+    with database.reading() as tx:
+        stale = work.stale(tx, 60.0)
+    assert stale == [found.id]
+    with database.transaction() as tx:
+        assert work.renew(tx, found, 60.0).still_ours
+        assert work.sweep(tx, stale, 60.0, 3) == []
+    assert read(database, found.id).losses == 0
 
 
 def test_sweep_rings_again_when_a_doorbell_may_be_lost(database: Database) -> None:
