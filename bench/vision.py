@@ -12,7 +12,7 @@ from examples.originals import fashion
 
 _PRUNE: Step = {"technique": "prune_weights", "batch_size": 64, "learning_rate": 2e-3, "patience": 100}
 _SHARE: Step = {"technique": "share_weights", "clusters": 16, "min_size": 256, "batch_size": 64, "patience": 10}
-_MIXED: Step = {"learning_rate": 1e-3, "mixup": 0.4, "patience": 100}
+_MIXED: Step = {"learning_rate": 5e-4, "mixup": 0.4, "patience": 100}
 _FEW: Step = {"batch_size": 64, "learning_rate": 1e-3, "patience": 6}
 _CASES: dict[str, dict[str, list[Step]]] = {
     "lenet-300-100": {"prune-share": [{**_PRUNE, "sparsity": 0.948, "epochs": 60}, {**_SHARE, "epochs": 10}]},
@@ -20,8 +20,8 @@ _CASES: dict[str, dict[str, list[Step]]] = {
     "lenet-5": {
         "prune-share": [
             {"technique": "prune_neurons", "ratio": 0.6, "kinds": ["neurons"], "epochs": 0},
-            {**_PRUNE, "sparsity": 0.76, "epochs": 20, "mixup": 0.4},
-            {**_SHARE, "clusters": 8, "assignment": "learned", "epochs": 10, **_MIXED},
+            {**_PRUNE, "sparsity": 0.8, "epochs": 10, "mixup": 0.4},
+            {**_SHARE, "assignment": "learned", "epochs": 6, **_MIXED},
         ]
     },
     "resnet-20": {
