@@ -122,7 +122,7 @@ def _judge(order: CompressOrder, original: Original, dataset: Dataset | None) ->
     if dataset is None:
         return None
     rows = dataset.validation
-    scores = predict(original.session, rows)
+    scores = predict(original.open(), rows)
     return Judge("validation", dataset.task, rows.labels, scores, dataset.classes, order.seed)
 
 

@@ -105,10 +105,8 @@ def _check_packed(bench: Bench, last: Taken) -> int:
 
 def _measure(bench: Bench, last: Taken, scored: Scored | None) -> tuple[Measurement, Measurement]:
     """Return what the upload and the result are like; without data their quality is unknown."""
-    session = open_session(last.file, bench.original.options)
     rows = bench.dataset.validation if bench.dataset else None
-    ours, theirs = bench.original.races(session, rows, _RACE_S, bench.order.seed)
-    del session
+    ours, theirs = bench.original.races(last.file, rows, _RACE_S, bench.order.seed)
     bench.route.tell(0.8, None)
     qualities: tuple[Quality | None, Quality | None] = (None, None)
     if scored is not None:
@@ -131,7 +129,7 @@ def _scored(bench: Bench, last: Taken, *, use_test: bool) -> Scored | None:
     rows, judge = bench.dataset.validation, bench.judge
     if use_test:
         rows = bench.dataset.test
-        judge = replace(judge, split="test", labels=rows.labels, original=predict(bench.original.session, rows))
+        judge = replace(judge, split="test", labels=rows.labels, original=predict(bench.original.open(), rows))
     return Scored(judge, rows, predict(open_session(last.file, bench.original.options), rows))
 
 

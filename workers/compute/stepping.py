@@ -209,10 +209,9 @@ def _options(spec: StepSpec) -> dict[str, object]:
 
 def _measure(bench: Bench, model: Model, file: Path, *, timed: bool) -> Measurement:
     bench.route.tell(_APPLYING, None)
-    session = open_session(file, bench.original.options)
     quality = None
     rows = bench.dataset.validation if bench.dataset else None
     if rows is not None and bench.judge is not None:
-        quality, _ = judged(session, rows, bench.judge)
-    latency = bench.original.races(session, rows, _RACE_S, bench.order.seed)[0] if timed else []
+        quality, _ = judged(open_session(file, bench.original.options), rows, bench.judge)
+    latency = bench.original.races(file, rows, _RACE_S, bench.order.seed)[0] if timed else []
     return sized(model, file, bench.sizes).model_copy(update={"quality": quality, "latency": latency})

@@ -16,10 +16,12 @@ from app.contracts.model import TensorSpec
 from app.contracts.report import CurvePoint
 from app.contracts.tasks import MESSAGE, Progress
 from tests.workers.compute.orders import digits, mlp
+from workers.compute import measuring
 from workers.compute.channel import Channel
 from workers.compute.datasets.samples import Samples
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for, free_sizes
+from workers.compute.measuring import open_original
 from workers.compute.memory import loading
 from workers.compute.runtime import SessionOptions, open_session
 from workers.compute.signature import Signature, signature_of
@@ -121,6 +123,22 @@ def test_calls_that_another_process_disturbed_are_left_out(tmp_path: Path) -> No
     assert ours.ratio is not None
     assert ours.ratio.value == pytest.approx(1, abs=0.3)
     assert ours.p99_ms < 4 * ours.p50_ms  # a call that lost its core to the rival takes at least a time slice more
+
+
+def test_sessions_that_have_answered_before_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = open_original(mlp(tmp_path / "model.onnx"), threads=1)
+    opened: list[Path] = []
+
+    def noted(path: Path, options: SessionOptions) -> ort.InferenceSession:
+        opened.append(path)
+        return open_session(path, options)
+
+    monkeypatch.setattr(measuring, "open_session", noted)
+    for _ in range(2):
+        ours, theirs = original.races(original.path, None, 0.01, 0)
+        assert [each.batch_size for each in ours] == [each.batch_size for each in theirs]
+
+    assert opened == [original.path] * 4
 
 
 def test_loading_tells_time_and_memory(tmp_path: Path) -> None:
