@@ -27,7 +27,7 @@ _OPTIONS: dict[str, Step] = {
 _ORIGINALS = {"text": small_text, "image": digits}
 _HEADS = ("technique", "without retraining", "retrained", "on labels alone", "file", "p50, batch 1", "said")
 _PROMISED = frozenset({"file_bytes", "p50_ms@1"})
-_WORDS = ("smaller", "faster", "larger", "slower", "changed nothing")
+_WORDS = ("smaller", "faster", "larger", "slower", "changed nothing", "all the same")
 _TEXT_ONLY = frozenset({"trim_vocabulary", "prune_positions"})
 
 
