@@ -51,9 +51,10 @@ def sweep_once(resources: Resources) -> int:
     """Sweep the work and ring; return how many doorbells were rung. Raises DependencyUnavailable."""
     settings, database = resources.settings, resources.database
     with database.reading() as tx:
-        stale, waiting = work.stale(tx, settings.ring_again_s), work.queued_per_queue(tx)
-    if not stale:
-        return 0
+        stale = work.stale(tx, settings.ring_again_s)
+        if not stale:
+            return 0
+        waiting = work.queued_per_queue(tx)
     with database.transaction() as tx:
         bells = work.sweep(tx, stale, settings.ring_again_s, settings.max_losses)
     rung = 0
