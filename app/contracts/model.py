@@ -28,12 +28,20 @@ class ModelCreate(Contract):
     tags: Tags = {}
 
 
+_FLOATS = frozenset({"float", "float16", "double", "bfloat16"})
+
+
 class TensorSpec(Contract):
     """One input or output: fixed axes are numbers, dynamic ones names, unknown ones null."""
 
     name: str
     dtype: str
     shape: list[int | str | None]
+
+    @property
+    def floating(self) -> bool:
+        """Whether there are values between any two of its values."""
+        return self.dtype in _FLOATS
 
 
 class ModelSummary(Contract):

@@ -57,6 +57,18 @@ def _reference_faults(tx: records.Transaction, caller: Caller, request: JobCreat
         if step.replacement is not None:
             for why in _misfits(tx, caller, request.model, step.models[step.replacement]):
                 yield f"/recipe/steps/{index}/{step.replacement}", why
+    for index in [index for index, step in enumerate(request.recipe.steps) if step.mixes and request.dataset]:
+        for why in _unmixable(tx, caller, request.model):
+            yield f"/recipe/steps/{index}/mixup", why
+
+
+def _unmixable(tx: records.Transaction, caller: Caller, model_id: str) -> Iterator[str]:
+    """Yield what keeps a model's rows from being mixed, as far as its check has told."""
+    row = records.find(tx, models, caller.tenant, model_id)
+    summary = model_of(row).summary if row else None
+    whole = [f"{spec.name} ({spec.dtype})" for spec in summary.inputs if not spec.floating] if summary else []
+    if whole:
+        yield f"rows are mixed in floating-point inputs alone, and this model takes {', '.join(whole)}; set mixup to 0"
 
 
 def _misfits(tx: records.Transaction, caller: Caller, model_id: str, stand_in_id: str) -> Iterator[str]:

@@ -72,6 +72,11 @@ class StepSpec(Contract):
         """Whether the step learns from a teacher if there is data, as its options stand."""
         return False
 
+    @property
+    def mixes(self) -> bool:
+        """Whether the step may learn from mixtures of rows."""
+        return self.may_train and getattr(self, "mixup", 0.0) > 0
+
     def untrained(self) -> Self | None:
         """Return the step without its training, None where nothing is left."""
         return None if self.trains else self

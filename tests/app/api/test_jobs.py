@@ -177,6 +177,31 @@ async def test_student_that_takes_or_gives_something_else_is_pointed_at(
     assert said in answer.json()["errors"][0]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "step", "status"),
+    [
+        ("int64", {"technique": "retrain", "mixup": 0.3}, 422),
+        ("int64", {"technique": "prune_weights", "mixup": 0.3}, 422),
+        ("int64", {"technique": "prune_weights", "mixup": 0.3, "epochs": 0}, 202),
+        ("int64", {"technique": "retrain"}, 202),
+        ("float16", {"technique": "retrain", "mixup": 0.3}, 202),
+    ],
+)
+async def test_rows_of_whole_numbers_are_not_mixed(
+    client: httpx.AsyncClient, worker: ActingWorker, dtype: str, step: dict[str, object], status: int
+) -> None:
+    dataset = await ready_dataset(client, worker)
+    model = (await client.post("/v1/models", content=ONNX, headers=RAW)).json()["id"]
+    worker.accept_model(model, inputs=[{"name": "ids", "dtype": dtype, "shape": ["batch", "tokens"]}])
+    recipe = {"steps": [{"technique": "prune_layers"}, step]}
+    answer = await client.post("/v1/jobs", json=job_body(model, dataset=dataset, recipe=recipe))
+    assert answer.status_code == status
+    if status == 422:
+        (error,) = answer.json()["errors"]
+        assert error["pointer"] == "/recipe/steps/1/mixup"
+        assert "ids (int64)" in error["detail"]
+
+
 async def test_student_of_another_tokenizer_is_pointed_at(client: httpx.AsyncClient, worker: ActingWorker) -> None:
     model, dataset = await ready_model(client, worker), await ready_dataset(client, worker)
     student, other = await ready_model(client, worker), await ready_model(client, worker)

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import onnx
+import onnx_ir
+import pytest
 
 from tests.workers.graph.networks import bert
 from workers.compute.graph.costs import cost
-from workers.compute.graph.model import save
-from workers.compute.importers.summary import summarize
+from workers.compute.graph.model import FLOATS, save
+from workers.compute.importers.summary import spec_of, summarize
 from workers.compute.measuring import sized
 from workers.compute.report import changes
 
@@ -35,3 +37,9 @@ def test_activations_are_compared_when_a_model_became_smaller(tmp_path: Path) ->
     assert after.activation_bytes is not None
     assert after.activation_bytes < (before.activation_bytes or 0)
     assert found["peak_activation_bytes"].before == known.peak_activation_bytes
+
+
+@pytest.mark.parametrize("kind", [kind for kind in onnx.TensorProto.DataType.values() if kind])
+def test_a_summary_tells_which_inputs_have_values_in_between(kind: int) -> None:
+    spec = spec_of(onnx.helper.make_tensor_value_info("x", kind, ["batch"]))
+    assert spec.floating == (onnx_ir.DataType(kind) in FLOATS)
