@@ -11,7 +11,7 @@ from types import FrameType
 
 import structlog
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -117,11 +117,10 @@ def _nobody_there(_request: Request, _error: Exception) -> Response:
 
 
 def _include(app: FastAPI) -> None:
-    v1 = APIRouter(prefix="/v1", dependencies=GUARDS)
-    # A path is held against one route after the other, so what is called most comes first.
+    # A path is held against one route after the other, so what is called most comes first; and again for each router
+    # that holds another, so none does.
     for module in (jobs, events, uploads, models, datasets, techniques, artifacts, content, triggers, keys):
-        v1.include_router(module.router)
-    app.include_router(v1)
+        app.include_router(module.router, prefix="/v1", dependencies=GUARDS)
     app.include_router(triggers.hooks, prefix="/v1")
     app.include_router(health.router)
     app.include_router(docs.router)

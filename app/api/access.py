@@ -121,6 +121,8 @@ def _needed_scope(request: Request) -> str:
 
 async def refuse_unknown_query(request: Request) -> None:
     """Raise BadInput for a query parameter that the route does not have: a misspelt filter must not be ignored."""
+    if not request.scope["query_string"]:
+        return
     known = set(_query_names(request.scope["route"].dependant))
     unknown = sorted(set(request.query_params) - known)
     if unknown:

@@ -20,17 +20,20 @@ from app.heads import MAX_HEAD_BYTES
 SMALL_BODY_BYTES = 1 << 20  # JSON calls; the streaming ones have limits of their own
 _STREAMED = ("/v1/uploads", "/v1/models", "/v1/datasets")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
-    ),
-}
+_POLICY = (
+    b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    b"frame-ancestors 'none'"
+)
+# As they go over the wire; what a route says for itself stays.
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", _POLICY),
+]
+_API_HEADERS = [*_HEADERS, (b"cache-control", b"no-store")]
 _log = structlog.get_logger()
 
 
@@ -121,13 +124,12 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             self._location = headers.get("location", "")
             headers["X-Request-Id"] = self.request_id
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
             allowance = self.scope["state"].get("allowance")
             if allowance is not None:
                 headers.update(allowance.headers())
-            if self.scope["path"].startswith("/v1/"):
-                headers.setdefault("Cache-Control", "no-store")
+            given = {name for name, _ in headers.raw}
+            wanted = _API_HEADERS if self.scope["path"].startswith("/v1/") else _HEADERS
+            headers.raw.extend(pair for pair in wanted if pair[0] not in given)
         await self._send(message)
 
     async def refuse(self, error: ModelpressError) -> None:

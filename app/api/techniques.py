@@ -14,7 +14,7 @@ router = APIRouter(prefix="/techniques", tags=["techniques"])
 @router.get("")
 def list_techniques(_caller: CallerGiven) -> Page[TechniqueInfo]:
     """List every technique with the JSON Schema of its options."""
-    return Page[TechniqueInfo](items=techniques())
+    return Page[TechniqueInfo](items=list(techniques()))
 
 
 @router.get("/{name}", responses=documented(NotFound))

@@ -1,5 +1,6 @@
 """How a technique describes itself to forms, documentation and clients."""
 
+from functools import cache
 from typing import Any
 
 from app.contracts.base import Contract
@@ -20,9 +21,10 @@ class TechniqueInfo(Contract):
     options: dict[str, Any]
 
 
-def techniques() -> list[TechniqueInfo]:
+@cache
+def techniques() -> tuple[TechniqueInfo, ...]:
     """Describe every technique found, in alphabetical order."""
-    return [
+    return tuple(
         TechniqueInfo(
             name=name,
             title=spec.title,
@@ -35,4 +37,4 @@ def techniques() -> list[TechniqueInfo]:
             options=spec.model_json_schema(),
         )
         for name, spec in sorted(SPECS.items())
-    ]
+    )
