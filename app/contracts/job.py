@@ -3,10 +3,11 @@
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import Field, HttpUrl
+from pydantic import Field, HttpUrl, model_validator
 
 from app.contracts.base import ArtifactId, Contract, DatasetId, JobId, ModelId, Tags, Timestamp, TriggerId
 from app.contracts.checkpoint import Checkpoint
+from app.contracts.goal import Goal, MetricName
 from app.contracts.problem import Problem
 from app.contracts.recipe import Recipe
 from app.contracts.report import CurvePoint
@@ -33,7 +34,7 @@ class JobState(StrEnum):
 class Guard(Contract):
     """What the result may lose at most, measured on validation rows."""
 
-    metric: Literal["accuracy", "macro_recall", "macro_f1", "agreement", "r2"] = "accuracy"
+    metric: MetricName = "accuracy"
     max_drop: float = Field(0.01, ge=0, le=1, description="absolute: 0.01 is one percentage point")
 
 
@@ -45,18 +46,29 @@ class Limits(Contract):
 
 
 class JobCreate(Contract):
-    """Compress a model by a recipe."""
+    """Compress a model by a recipe, or by a goal that the service finds a recipe for."""
 
     model: ModelId
     dataset: DatasetId | None = Field(None, description="may be missing for steps that need no data")
     task: TaskName = Field("classification", description="match: no labels, agree with the original")
     seed: int = Field(0, ge=0, lt=2**31)
-    recipe: Recipe
-    guard: Guard | None = None
+    recipe: Recipe | None = Field(None, description="what to do, step by step; or give a goal")
+    goal: Goal | None = Field(None, description="what to reach, in place of a recipe")
+    guard: Guard | None = Field(None, description="for a recipe; a goal has bounds of its own")
     limits: Limits = Limits()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     webhook: HttpUrl | None = None
     tags: Tags = {}
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "JobCreate":
+        if (self.recipe is None) == (self.goal is None):
+            msg = "say what to do with `recipe`, or what to reach with `goal`: one of the two"
+            raise ValueError(msg)
+        if self.goal is not None and self.guard is not None:
+            msg = "a goal has bounds of its own; leave `guard` out and set goal.metric and goal.max_drop"
+            raise ValueError(msg)
+        return self
 
 
 class Job(Contract):
@@ -68,7 +80,9 @@ class Job(Contract):
     dataset: DatasetId | None
     task: TaskName
     seed: int
-    recipe: Recipe
+    recipe: Recipe | None = None
+    goal: Goal | None = None
+    parent: JobId | None = Field(None, description="the job with a goal that this one is a candidate of")
     guard: Guard | None
     limits: Limits
     device: str

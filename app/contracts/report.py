@@ -8,6 +8,7 @@ from app.contracts.base import Contract, Sha256
 from app.contracts.causes import GuardCauses
 from app.contracts.problem import Problem
 from app.contracts.recipe import ControlKind
+from app.contracts.search import Search
 
 Provider = Literal["cpu", "cuda"]
 
@@ -166,6 +167,7 @@ class Report(Contract):
     controls: list[ControlReport] = Field([], description="the runs that the recipe asked for beside its own")
     tensors: list[TensorReport]
     notes: list[str] = Field([], description="why something is not smaller or faster, and other findings")
+    search: Search | None = Field(None, description="of a job with a goal: what was tried; the rest tells of the best")
     guard: Problem | None = Field(None, description="set when the guard was not met")
     guard_causes: GuardCauses | None = Field(None, description="what its drop came from, and the cheapest repair")
     seed: int

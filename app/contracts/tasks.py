@@ -14,11 +14,13 @@ from app.contracts.base import Contract, ModelId, Sha256
 from app.contracts.benchmark import BenchmarkCreate, BenchmarkResult
 from app.contracts.checkpoint import Position
 from app.contracts.dataset import Columns, DatasetFormat, DatasetSummary, Splits
+from app.contracts.goal import Goal
 from app.contracts.job import Guard, TaskName
 from app.contracts.model import ModelFormat, ModelSummary
 from app.contracts.problem import Problem
 from app.contracts.recipe import Recipe
 from app.contracts.report import CurvePoint, Report
+from app.contracts.survey import Survey
 
 
 class WorkKind(StrEnum):
@@ -28,6 +30,7 @@ class WorkKind(StrEnum):
     CHECK_DATASET = "check_dataset"
     COMPRESS = "compress"
     BENCHMARK = "benchmark"
+    SEARCH = "search"
 
     @property
     def task(self) -> str:
@@ -114,8 +117,21 @@ class BenchmarkOrder(Contract):
     spec: BenchmarkCreate
 
 
+class SurveyOrder(Contract):
+    """Look at a model and its data before a search for a goal; leaves no file."""
+
+    kind: Literal["survey"] = "survey"
+    model: InputModel
+    dataset: InputDataset | None
+    task: TaskName
+    goal: Goal
+    seed: int
+    device: str = "auto"
+    threads: int = 2
+
+
 Order = Annotated[
-    CheckModelOrder | CheckDatasetOrder | CompressOrder | BenchmarkOrder,
+    CheckModelOrder | CheckDatasetOrder | CompressOrder | BenchmarkOrder | SurveyOrder,
     Field(discriminator="kind"),
 ]
 
@@ -161,6 +177,7 @@ class Done(Contract):
     dataset: DatasetSummary | None = None
     report: Report | None = None
     benchmark: BenchmarkResult | None = None
+    survey: Survey | None = None
 
 
 Message = Annotated[Progress | Log | Kept | Failed | Done, Field(discriminator="say")]

@@ -24,6 +24,7 @@ WORK = {
     "check_dataset": "workers.compute.datasets.check",
     "compress": "workers.compute.pipeline",
     "benchmark": "workers.compute.benchmarking",
+    "survey": "workers.compute.surveying",
 }
 
 

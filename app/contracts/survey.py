@@ -1,0 +1,28 @@
+"""What a look at a model and its data tells a search for a goal, before anything is compressed."""
+
+from pydantic import Field
+
+from app.contracts.base import Contract
+from app.contracts.report import Quality
+from app.contracts.search import LayerDamage
+
+
+class Survey(Contract):
+    """What recipes can be made of. A count of 0 rules the techniques for it out."""
+
+    rows: int = Field(ge=0, description="rows to train on; 0 without a data set")
+    labelled: bool = Field(description="whether rows have labels to learn from")
+    floating_inputs: bool = Field(description="whether rows can be mixed")
+    quality: Quality | None = Field(description="of the original, on validation rows")
+    parameters: int
+    macs: int | None = Field(description="multiply-accumulates for one row; null when a shape is unknown")
+    file_bytes: int
+    resident_bytes: int | None
+    p50_ms: float = Field(gt=0, description="median call of the original at the goal's batch size")
+    layers: int = Field(ge=0, description="residual spans and repeats that can be left out")
+    tables: int = Field(ge=0, description="embeddings")
+    neurons: int = Field(ge=0, description="groups of neurons and hidden units that can be made narrower")
+    heads: int = Field(ge=0, description="groups of attention heads that can be made fewer")
+    channels: int = Field(ge=0, description="groups of channels that can be made fewer")
+    batch_norms: int = Field(ge=0, description="normalizations that fold into the weights before them")
+    sensitivity: list[LayerDamage] = []

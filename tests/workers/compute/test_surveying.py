@@ -1,0 +1,69 @@
+"""What a survey tells of a model: counts that recipes are made of, and which tensors bear coarser values worst."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.contracts.survey import Survey
+from app.contracts.tasks import Done
+from tests.workers.compute.orders import ZERO, digits_npz, mlp, tell
+from workers.compute.surveying import damage
+
+
+def surveyed(scratch: Path, **changes: object) -> Survey:
+    (scratch / "in").mkdir(parents=True)
+    mlp(scratch / "in/model.onnx")
+    digits_npz(scratch / "in/digits.npz")
+    order = {
+        "kind": "survey",
+        "model": {"path": "in/model.onnx", "sha256": ZERO},
+        "dataset": {"path": "in/digits.npz", "sha256": ZERO, "format": "npz"},
+        "task": "classification",
+        "goal": {},
+        "seed": 0,
+        "threads": 1,
+        **changes,
+    }
+    told = tell(scratch, order)
+    assert isinstance(told.last, Done), told.errors
+    assert told.last.survey is not None
+    return told.last.survey
+
+
+def test_a_survey_counts_what_can_be_made_smaller(tmp_path: Path) -> None:
+    found = surveyed(tmp_path / "one")
+    assert (found.labelled, found.floating_inputs) == (True, True)
+    assert (found.layers, found.tables, found.heads, found.channels, found.batch_norms) == (0, 0, 0, 0, 0)
+    assert found.neurons == 1
+    assert found.macs == 64 * 96 + 96 * 10
+    assert 1000 < found.rows < 1797
+    assert found.quality is not None
+    assert found.quality.split == "validation"
+    assert found.quality.scores["accuracy"].value > 0.9
+    assert found.p50_ms > 0
+
+
+def test_coarser_values_cost_more_and_the_worst_comes_first(tmp_path: Path) -> None:
+    first, again = (surveyed(tmp_path / name).sensitivity for name in ("one", "two"))
+    assert first == again
+    by_setting = {(each.tensor, each.setting): each.damage for each in first}
+    assert {tensor for tensor, _ in by_setting} == {"w1", "w2"}
+    for tensor in ("w1", "w2"):
+        assert 0 < by_setting[tensor, "int8"] < by_setting[tensor, "ternary"] / 100
+    assert [each.damage for each in first] == sorted((each.damage for each in first), reverse=True)
+
+
+@pytest.mark.parametrize("task", ["match"])
+def test_labels_are_not_needed(tmp_path: Path, task: str) -> None:
+    found = surveyed(tmp_path / "one", task=task)
+    assert found.quality is not None
+    assert "agreement" in found.quality.scores
+    assert found.sensitivity
+
+
+def test_damage_is_relative_to_how_far_answers_lie_apart() -> None:
+    before = {"y": np.array([[0.0, 2.0], [2.0, 0.0]])}
+    assert damage(before, before) == 0
+    assert damage(before, {"y": before["y"] + 0.5}) == pytest.approx(0.25)
+    assert damage({"y": np.zeros((2, 2))}, {"y": np.ones((2, 2))}) == 1.0

@@ -1,0 +1,134 @@
+"""The plan of a search: valid recipes for whatever a survey says, few rounds, the same for the same figures."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.contracts.goal import Goal
+from app.errors import TechniqueNotApplicable
+from app.problems import problem_of
+from tests.workers.planning.made_up import image_survey, survey, tried
+from workers.planning.effort import epoch_s, epochs
+from workers.planning.judging import point
+from workers.planning.ladder import rungs
+from workers.planning.rounds import next_round
+from workers.planning.trying import Candidate, Tried
+
+SIZE, LATENCY = Goal(), Goal(minimize="latency", max_drop=0.005)
+COUNTS = st.integers(0, 12)
+
+
+def names(candidates: list[Candidate]) -> list[str]:
+    return [each.name for each in candidates]
+
+
+@given(
+    counts=st.fixed_dictionaries(
+        dict.fromkeys(("layers", "tables", "neurons", "heads", "channels", "batch_norms"), COUNTS)
+    ),
+    rows=st.sampled_from([0, 20, 4400, 2_000_000]),
+    macs=st.sampled_from([None, 0, 1000, 10**12]),
+    labelled=st.booleans(),
+    goal=st.builds(
+        Goal, minimize=st.sampled_from(["size", "latency", "memory"]), budget_s=st.sampled_from([60, 1800, 86_400])
+    ),
+    task=st.sampled_from(["classification", "regression", "match"]),
+)
+def test_every_survey_gets_valid_recipes_and_the_plain_ones_always(
+    counts: dict[str, int], rows: int, macs: int | None, labelled: bool, goal: Goal, task: Any
+) -> None:
+    found = survey(**counts, rows=rows, macs=macs, labelled=labelled)
+    first = next_round(found, goal, task, [])
+    assert names(first)[:2] == ["stored smaller", "int8"]
+    assert len(set(names(first))) == len(first)
+    assert (len(first) > 2) == (rows > 0 and bool(rungs(found, goal, task)[2:]))
+    for step in (step for each in first for step in each.recipe.steps):
+        assert not step.needs_labels
+        assert task != "match" or getattr(step, "alpha", 0.0) == 0.0
+    assert next_round(found, goal, task, []) == first
+
+
+def test_a_stack_loses_layers_first_and_then_width() -> None:
+    found = names(next_round(survey(), SIZE, "classification", []))
+    assert found[2:] == ["3 layers, ternary", "2 layers, narrower, ternary", "1 layer, narrower, ternary"]
+    assert "1 layer, narrower, int8" in names(next_round(survey(), LATENCY, "classification", []))
+
+
+def test_training_takes_no_more_than_its_share_of_the_budget() -> None:
+    found = survey(macs=10**10)
+    for rung in rungs(found, SIZE, "classification"):
+        spent = epochs(found, SIZE, rung, 1.0) * epoch_s(found, rung) * len(rung.trained)
+        least = 0.25 * epoch_s(found, rung) * len(rung.trained)
+        assert spent <= max(SIZE.budget_s / 6 * 1.2, least)
+
+
+def test_a_tight_budget_tries_fewer_rungs_and_the_boldest_among_them() -> None:
+    few = names(next_round(survey(), Goal(budget_s=300), "classification", []))
+    assert len(few) == 3
+    assert few[-1] == "1 layer, narrower, ternary"
+
+
+def first_round(accuracies: dict[str, float], sizes: dict[str, int]) -> list[Tried]:
+    asked = next_round(survey(), SIZE, "classification", [])
+    return [tried(each, sizes.get(each.name, 50_000_000), accuracies.get(each.name, 0.98)) for each in asked]
+
+
+SIZES = {"3 layers, ternary": 4_000_000, "2 layers, narrower, ternary": 800_000, "1 layer, narrower, ternary": 450_000}
+
+
+def test_the_smallest_that_may_recover_are_trained_in_full() -> None:
+    done = first_round({"1 layer, narrower, ternary": 0.95, "2 layers, narrower, ternary": 0.96}, SIZES)
+    second = next_round(survey(), SIZE, "classification", done)
+    assert names(second) == ["1 layer, narrower, ternary", "2 layers, narrower, ternary"]
+    assert {each.round for each in second} == {1}
+    short = next(each for each in done if each.candidate.name == second[0].name)
+    lengths = [
+        sum(getattr(step, "epochs", None) or 0 for step in each.recipe.steps) for each in (short.candidate, second[0])
+    ]
+    assert lengths[1] > 3 * lengths[0] > 0
+
+
+def test_what_lost_too_much_is_not_trained_again() -> None:
+    done = first_round({"1 layer, narrower, ternary": 0.80, "2 layers, narrower, ternary": 0.96}, SIZES)
+    second = next_round(survey(), SIZE, "classification", done)
+    assert names(second) == ["2 layers, narrower, ternary", "3 layers, ternary"]
+
+
+def test_a_failed_candidate_is_not_trained_again() -> None:
+    done = first_round({}, SIZES)
+    error = problem_of(TechniqueNotApplicable("no layers"))
+    broken = [
+        Tried(each.candidate, each.job, error=error) if "1 layer," in each.candidate.name else each for each in done
+    ]
+    second = next_round(survey(), SIZE, "classification", broken)
+    assert names(second) == ["2 layers, narrower, ternary", "3 layers, ternary"]
+
+
+@pytest.mark.parametrize(("accuracy", "more"), [(0.975, []), (0.95, ["2 layers, narrower, ternary"])])
+def test_where_no_finalist_meets_the_goal_the_closest_trains_longer(accuracy: float, more: list[str]) -> None:
+    done = first_round({"1 layer, narrower, ternary": 0.95, "2 layers, narrower, ternary": 0.96}, SIZES)
+    second = next_round(survey(), SIZE, "classification", done)
+    done += [tried(second[0], 450_000, 0.94), tried(second[1], 800_000, accuracy)]
+    third = next_round(survey(), SIZE, "classification", done)
+    assert names(third) == more
+    done += [tried(each, 800_000, 0.96) for each in third]
+    assert next_round(survey(), SIZE, "classification", done) == [] or not more
+
+
+def test_the_latency_of_a_later_round_is_foretold_from_the_same_shape() -> None:
+    asked = next_round(survey(), LATENCY, "classification", [])
+    done = [tried(each, 4_000_000, 0.979, faster=60.0 if "1 layer" in each.name else 2.0) for each in asked]
+    second = next_round(survey(), LATENCY, "classification", done)
+    assert second[0].name == "1 layer, narrower, int8"
+    assert second[0].predicted_p50_ms == pytest.approx(0.1)
+
+
+def test_an_image_network_ends_in_two_rounds() -> None:
+    found, done, turns = image_survey(), list[Tried](), 0
+    while asked := next_round(found, SIZE, "classification", done):
+        done += [tried(each, 100_000, 0.978) for each in asked]
+        turns += 1
+    assert turns == 2
+    assert all(point(found, SIZE, "classification", each).meets for each in done)

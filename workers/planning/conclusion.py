@@ -1,0 +1,124 @@
+"""What a search found: the points, the Pareto front, the one recommended and why."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from app.contracts.goal import Goal, MetricName
+from app.contracts.job import TaskName
+from app.contracts.search import Figures, Point, Search
+from app.contracts.survey import Survey
+from workers.planning.judging import cost, excess, original, point, told
+from workers.planning.trying import Tried
+
+_SAME_COST = 1.1  # medians of two runs differ by so much; within it, the smaller file is the better one
+_NEAREST = 3
+_SUPERLATIVES = {"size": "smallest", "latency": "fastest", "memory": "lightest"}
+
+
+def conclude(
+    survey: Survey, goal: Goal, task: TaskName, tried: Sequence[Tried], ended_by: Literal["plan", "budget"]
+) -> Search:
+    """Return the outcome of a search over what was tried."""
+    metric = goal.metric_of(task)
+    points = [point(survey, goal, task, each) for each in tried]
+    meeting = sorted((each for each in points if each.meets), key=lambda each: (cost(goal, each), *_rank(each)))
+    measured = [each for each in points if each.figures is not None]
+    nearest = sorted(measured, key=lambda each: (excess(goal, each), cost(goal, each), each.name))[:_NEAREST]
+    best = _best(goal, meeting)
+    why = _reason(goal, metric, best, measured) if best is not None else _shortfall(survey, goal, metric, nearest)
+    return Search(
+        goal=goal,
+        metric=metric,
+        original=original(survey, metric, tried),
+        points=points,
+        front=[each.job for each in front(measured)],
+        recommended=best.job if best else None,
+        why=why,
+        nearest=[] if best else [each.job for each in nearest],
+        sensitivity=survey.sensitivity,
+        ended_by=ended_by,
+    )
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other one beats in size, latency and metric alike, smallest file first."""
+    kept = [each for each in points if not any(_dominates(other, each) for other in points)]
+    return sorted(kept, key=lambda each: (each.figures.file_bytes if each.figures else 0, each.name, each.round))
+
+
+def _dominates(one: Point, other: Point) -> bool:
+    """Whether `one` is no worse in anything and better in something."""
+    mine, theirs = (_coordinates(each) for each in (one, other))
+    return all(a <= b for a, b in zip(mine, theirs, strict=True)) and mine != theirs
+
+
+def _coordinates(found: Point) -> tuple[float, float, float]:
+    figures = found.figures or Figures(file_bytes=0)
+    slow = 1 / found.faster if found.faster else float("inf")
+    return (float(figures.file_bytes), slow, -(figures.validation if figures.validation is not None else 0.0))
+
+
+def _best(goal: Goal, meeting: Sequence[Point]) -> Point | None:
+    """Return the one to recommend; timing noise does not decide between two that are equally fast."""
+    if not meeting:
+        return None
+    if goal.minimize == "size":
+        return meeting[0]
+    least = cost(goal, meeting[0])
+    equal = [each for each in meeting if cost(goal, each) <= _SAME_COST * least]
+    return min(equal, key=lambda each: (each.figures.file_bytes if each.figures else 0, *_rank(each)))
+
+
+def _rank(found: Point) -> tuple[float, int, str]:
+    """Order what costs the same: what loses least first, then what trained longest."""
+    return (found.validation_drop or 0.0, -found.round, found.name)
+
+
+def _reason(goal: Goal, metric: MetricName, best: Point, measured: Sequence[Point]) -> str:
+    superlative = _SUPERLATIVES[goal.minimize]
+    meeting = sum(each.meets for each in measured)
+    noun = "candidate" if meeting == 1 else "candidates"
+    facts = [f"{best.smaller:.1f} times smaller" if best.smaller else "", _speed(best), _change(best, metric)]
+    said = ", ".join(filter(None, facts))
+    first = f"`{best.name}` is the {superlative} of {meeting} {noun} that meet the goal: {said}."
+    bolder = [each for each in measured if not each.meets and cost(goal, each) < cost(goal, best)]
+    if bolder:
+        next_one = max(bolder, key=lambda each: cost(goal, each))
+        return f"{first} `{next_one.name}` would go further, but {'; '.join(next_one.misses)}."
+    others = len(measured) - meeting
+    return f"{first} {_count(others)} of the others that were measured went further."
+
+
+def _count(others: int) -> str:
+    return f"None of {others}" if others else "None"
+
+
+def _shortfall(survey: Survey, goal: Goal, metric: MetricName, nearest: Sequence[Point]) -> str:
+    """Say what keeps the goal from being met, and what would be needed."""
+    if not nearest:
+        return "No candidate could be measured, so nothing can be recommended. Their errors say why."
+    closest = nearest[0]
+    needed = []
+    if closest.validation_drop is not None and closest.validation_drop > goal.max_drop:
+        needed.append(f"a drop of {told(closest.validation_drop, metric)}")
+    if goal.max_size_bytes is not None and closest.figures and closest.figures.file_bytes > goal.max_size_bytes:
+        needed.append(f"{closest.figures.file_bytes:,} bytes")
+    if goal.max_p50_ms is not None and closest.figures and (closest.figures.p50_ms or 0) > goal.max_p50_ms:
+        needed.append(f"{closest.figures.p50_ms:.3g} ms a call")
+    worst = next((each for each in survey.sensitivity), None)
+    hint = f" Most sensitive is {worst.tensor} ({worst.operator})." if worst else ""
+    allow = f" To take it, allow {' and '.join(needed)}." if needed else ""
+    return f"Nothing meets the goal; `{closest.name}` comes closest, but {'; '.join(closest.misses)}.{allow}{hint}"
+
+
+def _speed(found: Point) -> str:
+    return f"{found.faster:.1f} times as fast" if found.faster else ""
+
+
+def _change(found: Point, metric: MetricName) -> str:
+    if found.validation_drop is None:
+        return ""
+    way = "lower" if found.validation_drop > 0 else "higher"
+    if not found.validation_drop:
+        return f"{metric} unchanged on validation rows"
+    return f"{metric} {told(abs(found.validation_drop), metric)} {way} on validation rows"

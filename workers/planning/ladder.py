@@ -1,0 +1,134 @@
+"""The ladder: recipes from careful to bold, made of what the survey found. Knows no data set and no measurement.
+
+Each rung is a shape (what is left out) and a number format. What a rung trains for is set by the round, so that the
+same rung can be tried for a short and then for a long time.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from app.contracts.goal import Goal
+from app.contracts.job import TaskName
+from app.contracts.recipe import Recipe
+from app.contracts.survey import Survey
+
+Step = Mapping[str, object]
+_UNTRAINED = {"epochs": 0}
+# Found on the text encoder and the image networks of docs/results.md, and none of it per data set.
+_NARROW_NEURONS, _NARROW_HEADS, _TABLE_RANK = 0.75, 0.5, 0.334
+_TEXT_RATE, _TERNARY_RATE = 0.0005, 0.001
+_CLUSTERS, _SHARED_FROM = 16, 256
+_SPARSITIES = (0.8, 0.9)
+_CUTS = (0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A recipe without the length of its training.
+
+    `macs` and `weights` are the shares that are roughly left of the original's; `bits` of a weight in the file.
+    `trained` are the steps that train, in order, without `epochs`; `before` and `after` are the steps around them.
+    """
+
+    name: str
+    macs: float
+    weights: float
+    bits: float
+    before: tuple[Step, ...] = ()
+    trained: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+
+    def recipe(self, epochs: float) -> Recipe:
+        """Return the recipe whose every training step takes so many epochs."""
+        patience = max(3, round(epochs))
+        middle = [{**step, "epochs": epochs, "patience": patience} for step in self.trained]
+        steps = [*self.before, *middle, *self.after]
+        return Recipe.model_validate({"steps": steps} if steps else {"steps": [], "pack": {}})
+
+
+def rungs(survey: Survey, goal: Goal, task: TaskName) -> list[Rung]:
+    """Return the rungs for a goal, from careful to bold; the first two need no training and always work."""
+    quick = [
+        Rung("stored smaller", 1.0, 1.0, 30.0),
+        Rung("int8", 1.0, 1.0, 8.0, after=({"technique": "quantize_int8"},)),
+    ]
+    if not survey.rows:
+        return quick
+    trained = _stacks(survey, goal, task) if survey.layers > 1 else _networks(survey, goal, task)
+    return [*quick, *trained]
+
+
+def _distilled(survey: Survey, task: TaskName, rate: float | None) -> Step:
+    """Return the step that teaches a student; without labels, by the teacher alone."""
+    labels: Step = {} if survey.labelled and task != "match" else {"alpha": 0.0}
+    return {"technique": "distill", **labels, **({"learning_rate": rate} if rate else {})}
+
+
+def _stacks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
+    """Yield rungs for stacks of layers, such as text encoders: fewer layers, then narrower ones, then fewer bits."""
+    half = -(-survey.layers // 2)
+    rate = _TEXT_RATE if survey.tables else None
+    teach = _distilled(survey, task, rate)
+    ternary: Step = {"technique": "ternarize", "learning_rate": _TERNARY_RATE}
+    int8: Step = {"technique": "quantize_int8"}
+    for keep in dict.fromkeys(count for count in (half, 2, 1) if count <= half):
+        narrow = keep < half
+        before = tuple(_shape(survey, keep, narrow=narrow))
+        share = keep / survey.layers * (0.35 if narrow else 1.0)
+        noun = f"{keep} layer" if keep == 1 else f"{keep} layers"
+        name = f"{noun}, narrower" if narrow else noun
+        if goal.minimize == "size":
+            thin: Step = {"technique": "factorize", "kinds": ["embeddings"], "rank": _TABLE_RANK, **_UNTRAINED}
+            tables = (thin,) if survey.tables and narrow else ()
+            yield Rung(f"{name}, ternary", share, share / 2, 1.6, (*before, *tables), (teach, ternary), (int8,))
+        else:
+            yield Rung(f"{name}, int8", share, share, 8.0, before, (teach,), (int8,))
+
+
+def _shape(survey: Survey, keep: int, *, narrow: bool) -> Iterator[Step]:
+    if survey.tables:
+        yield {"technique": "trim_vocabulary", "min_count": 2, **_UNTRAINED}
+    yield {"technique": "prune_layers", "keep": keep, **_UNTRAINED}
+    if survey.tables:
+        yield {"technique": "prune_positions"}
+    if narrow and survey.neurons:
+        yield {"technique": "prune_neurons", "ratio": _NARROW_NEURONS, "kinds": ["neurons"], **_UNTRAINED}
+    if narrow and survey.heads:
+        yield {"technique": "prune_neurons", "ratio": _NARROW_HEADS, "kinds": ["heads"], **_UNTRAINED}
+
+
+def _networks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
+    """Yield rungs for networks that are no stack: convolutions and fully connected layers."""
+    folded: tuple[Step, ...] = ({"technique": "fold_batch_norm"},) if survey.batch_norms else ()
+    teach = _distilled(survey, task, None)
+    cuts = _CUTS if survey.neurons or survey.channels else ()
+    if goal.minimize == "size":
+        yield from _small(folded, narrower=bool(cuts))
+        return
+    for ratio in cuts:
+        left = (1 - ratio) ** 2
+        cut: Step = {"technique": "prune_neurons", "ratio": ratio, **_UNTRAINED}
+        yield Rung(f"{1 - ratio:.0%} of the width", left, left, 32.0, (cut,), (teach,), folded)
+        yield Rung(
+            f"{1 - ratio:.0%} of the width, int8", left, left, 8.0, (cut,), (teach,), ({"technique": "quantize_int8"},)
+        )
+
+
+def _small(folded: tuple[Step, ...], *, narrower: bool) -> Iterator[Rung]:
+    """Yield rungs for the smallest file: few shared values, fewer weights, three values each, fewer neurons."""
+    shared: Step = {
+        "technique": "share_weights",
+        "clusters": _CLUSTERS,
+        "min_size": _SHARED_FROM,
+        "assignment": "learned",
+    }
+    for sparsity in _SPARSITIES:
+        pruned: Step = {"technique": "prune_weights", "sparsity": sparsity}
+        bits = 4 * (1 - sparsity) + 1
+        yield Rung(f"{1 - sparsity:.0%} of the weights, shared", 1.0, 1.0, bits, (), (pruned, shared), folded)
+    yield Rung("ternary", 1.0, 1.0, 1.6, (), ({"technique": "ternarize"},), folded)
+    if narrower:
+        cut: Step = {"technique": "prune_neurons", "ratio": 0.5, **_UNTRAINED}
+        few: Step = {"technique": "prune_weights", "sparsity": _SPARSITIES[0]}
+        name = f"half of the width, {1 - _SPARSITIES[0]:.0%} of the weights, shared"
+        yield Rung(name, 0.25, 0.25, 1.8, (cut,), (few, shared), folded)
