@@ -24,6 +24,7 @@ from app.contracts.tasks import (
     Failed,
     Kept,
     Order,
+    SurveyOrder,
 )
 from app.errors import LimitReached, ModelpressError, RuntimeCrashed, ServiceFault, TimeLimitExceeded
 from app.logging import printable
@@ -112,7 +113,7 @@ def _start(rules: Rules, order: Order, folder: Path, confinement: Confinement) -
 
 
 def _wants_gpu(order: Order) -> bool:
-    if isinstance(order, CompressOrder):
+    if isinstance(order, CompressOrder | SurveyOrder):
         wanted = order.device != "cpu"
     else:
         wanted = isinstance(order, BenchmarkOrder) and order.spec.provider == "cuda"

@@ -16,7 +16,7 @@ from app.errors import DependencyUnavailable
 from app.logging import configure
 from app.resources import Broker, Resources, connect
 from app.settings import Settings
-from app.stores import orphans, work
+from app.stores import orphans, searches, work
 from workers import webhooks
 
 _LONGEST_WAIT_S = 30.0
@@ -50,6 +50,7 @@ class Sweep:
 def sweep_once(resources: Resources) -> int:
     """Sweep the work and ring; return how many doorbells were rung. Raises DependencyUnavailable."""
     settings, database = resources.settings, resources.database
+    _hurry_searches(resources)
     with database.reading() as tx:
         stale = work.stale(tx, settings.ring_again_s)
         if not stale:
@@ -66,6 +67,15 @@ def sweep_once(resources: Resources) -> int:
     if rung:
         log.info("rung", bells=rung)
     return rung
+
+
+def _hurry_searches(resources: Resources) -> None:
+    """See to searches whose time is up, however busy all workers are; who was woken is rung for in the same sweep."""
+    with resources.database.reading() as tx:
+        due = searches.due(tx)
+    for search_id in due:
+        with resources.database.transaction() as tx:
+            searches.hurry(tx, search_id)
 
 
 def _due(broker: Broker, bells: list[work.Bell], waiting: Mapping[str, int]) -> Iterator[work.Bell]:

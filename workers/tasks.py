@@ -21,12 +21,13 @@ from app.errors import DependencyUnavailable, InsufficientStorage, ModelpressErr
 from app.interruptions import reach
 from app.problems import problem_of
 from app.resources import Resources
-from app.stores import checkpoints, results, turns, work
+from app.stores import checkpoints, results, searches, turns, work
 from app.stores.blobs import address
 from app.stores.records import Transaction
+from workers import searching
 from workers.heartbeat import Heartbeat
 from workers.keeping import Keeper, with_earlier
-from workers.kinds import benchmark, check_dataset, check_model, compress
+from workers.kinds import benchmark, check_dataset, check_model, compress, search
 from workers.kinds.base import Kind, Record
 from workers.scratch import attempt_folder
 from workers.supervisor import End, Rules, supervise
@@ -36,6 +37,7 @@ KINDS: dict[WorkKind, Kind] = {
     WorkKind.CHECK_DATASET: check_dataset.KIND,
     WorkKind.COMPRESS: compress.KIND,
     WorkKind.BENCHMARK: benchmark.KIND,
+    WorkKind.SEARCH: search.KIND,
 }
 _MAX_DETAIL_CHARS = 2_000
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -122,8 +124,28 @@ def _attempt(worker: Worker, held: work.Claim) -> None:
 
 
 def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> None:
-    kind, settings = KINDS[held.kind], worker.resources.settings
+    settings = worker.resources.settings
     reach(settings, "claimed")
+    if held.kind == WorkKind.SEARCH and _insist(worker, pulse, lambda: _is_surveyed(worker, held)):
+        _go_on(worker, held, pulse)
+        return
+    record = _compute(worker, held, pulse, folder)
+    if record is None:
+        return
+    reach(settings, "stored")
+    _insist(worker, pulse, pulse.flush)
+    if held.kind == WorkKind.SEARCH:
+        _insist(worker, pulse, lambda: _note(worker, held, record))
+        _go_on(worker, held, pulse)
+        return
+    _insist(worker, pulse, lambda: _finish(worker, held, JobState.SUCCEEDED, None, record))
+    reach(settings, "ended")
+    log.info("done")
+
+
+def _compute(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> Record | None:
+    """Run the child; return what to record, its files stored, or None for an attempt that was settled without."""
+    kind, settings = KINDS[held.kind], worker.resources.settings
     order = _insist(worker, pulse, lambda: kind.prepare(worker.resources, held, folder))
     order = _insist(worker, pulse, lambda: with_earlier(worker.resources, held, order, folder, pulse))
     reach(settings, "prepared")
@@ -133,14 +155,45 @@ def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> No
             keeper.close(_LAST_CANCELLED_S if outcome == End.CANCELLED else _LAST_S)
     if not isinstance(outcome, Done):
         _settle(worker, held, pulse, outcome)
-        return
+        return None
     reach(settings, "answered")
-    record = _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
-    reach(settings, "stored")
-    _insist(worker, pulse, pulse.flush)
-    _insist(worker, pulse, lambda: _finish(worker, held, JobState.SUCCEEDED, None, record))
-    reach(settings, "ended")
-    log.info("done")
+    return _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
+
+
+def _go_on(worker: Worker, held: work.Claim, pulse: Heartbeat) -> None:
+    """Take the next step of a search that was surveyed: let candidates run without it, or end it."""
+    ruling = _insist(worker, pulse, lambda: searching.decide(worker.resources, held))
+    if isinstance(ruling, Failed):
+        _settle(worker, held, pulse, ruling)
+    elif isinstance(ruling, searching.Round):
+        _insist(worker, pulse, lambda: _let_go(worker, held, ruling))
+        log.info("candidates", planned=len(ruling.planned))
+    else:
+        _insist(worker, pulse, lambda: _finish(worker, held, JobState.SUCCEEDED, None, ruling))
+        log.info("done")
+
+
+def _is_surveyed(worker: Worker, held: work.Claim) -> bool:
+    with worker.resources.database.reading() as tx:
+        return searches.surveyed(tx, held.id)
+
+
+def _note(worker: Worker, held: work.Claim, record: Record) -> None:
+    """Record what is not the end."""
+    with worker.resources.database.transaction() as tx:
+        if not work.progress(tx, held, {}, []):
+            raise Displaced
+        record(tx)
+
+
+def _let_go(worker: Worker, held: work.Claim, following: searching.Round) -> None:
+    with worker.resources.database.transaction() as tx:
+        bells = searches.let_go(tx, held, following.planned)
+        if bells is None:
+            raise Displaced
+        reach(worker.resources.settings, "recorded")
+    for bell in bells:
+        worker.resources.broker.ring(bell.kind, bell.id, bell.queue)
 
 
 def _settle(worker: Worker, held: work.Claim, pulse: Heartbeat, outcome: Failed | End) -> None:
@@ -189,9 +242,21 @@ def _finish(worker: Worker, held: work.Claim, state: JobState, problem: Problem 
             raise Displaced
         gone = None if checkpoints.leads_on(state, problem) else checkpoints.forget(tx, held.id)
         reach(worker.resources.settings, "recorded")
+    _ring_search(worker, held)
     if gone is not None:
         with suppress(DependencyUnavailable):  # nobody names it now, so it is collected some day
             worker.resources.blobs.delete([address(gone)])
+
+
+def _ring_search(worker: Worker, held: work.Claim) -> None:
+    """Ring for the search that this was the last candidate of, if it was; else the sweeper would, seconds later."""
+    if held.parent_id is None:
+        return
+    with suppress(DependencyUnavailable):
+        with worker.resources.database.reading() as tx:
+            bell = searches.bell_of(tx, held.parent_id)
+        if bell is not None:
+            worker.resources.broker.ring(bell.kind, bell.id, bell.queue)
 
 
 def _give_back(worker: Worker, held: work.Claim, *, lost: bool) -> None:
@@ -199,6 +264,8 @@ def _give_back(worker: Worker, held: work.Claim, *, lost: bool) -> None:
         bell = work.release(tx, held, lost=lost, max_losses=worker.resources.settings.max_losses)
     if bell is not None:
         worker.resources.broker.ring(bell.kind, bell.id, bell.queue)
+    else:
+        _ring_search(worker, held)
 
 
 def _insist(worker: Worker, pulse: Heartbeat, action: Callable[[], Answer]) -> Answer:

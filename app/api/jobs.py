@@ -30,6 +30,11 @@ _RETRY_AFTER_S = 2
 # The page is made of escaped text and its own style; nothing else may load.
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 _STATES = "|".join(JobState)
+_GOAL_EXAMPLE = {
+    "model": "mdl_01m85q06xaqs6n45zp0mxvne2w",
+    "dataset": "dst_01m85q06xaqs6n45zp0mxvne2w",
+    "goal": {"minimize": "latency", "max_drop": 0.01, "max_size_bytes": 1_000_000, "budget_s": 3600},
+}
 _EXAMPLE = {
     "model": "mdl_01m85q06xaqs6n45zp0mxvne2w",
     "dataset": "dst_01m85q06xaqs6n45zp0mxvne2w",
@@ -55,12 +60,14 @@ _EXAMPLE = {
 )
 def create_job(
     caller: CallerGiven,
-    create: Annotated[JobCreate, Body(openapi_examples={"text classifier": {"value": _EXAMPLE}})],
+    create: Annotated[
+        JobCreate, Body(openapi_examples={"text classifier": {"value": _EXAMPLE}, "goal": {"value": _GOAL_EXAMPLE}})
+    ],
     idempotency_key: Annotated[
         str | None, Header(min_length=1, max_length=255, description="makes a repeated request safe")
     ] = None,
 ) -> Response:
-    """Submit a job: a recipe to run on a checked model."""
+    """Submit a job: a recipe to run on a checked model, or a goal that a recipe is searched for."""
     submission = jobs.submit(caller, create, jobs.Origin(key=idempotency_key))
     headers = {"Location": f"/v1/jobs/{submission.job.id}", "Retry-After": str(_RETRY_AFTER_S)}
     if submission.replayed:
@@ -76,9 +83,12 @@ def list_jobs(
         str | None, Query(pattern=f"^({_STATES})(,({_STATES}))*$", description="one state or several, comma-separated")
     ] = None,
     model: Annotated[str | None, Query(pattern=ID_LIKE)] = None,
+    parent: Annotated[
+        str | None, Query(pattern=ID_LIKE, description="a job with a goal: its candidates, and no other jobs")
+    ] = None,
 ) -> Page[Job]:
-    """List jobs, newest first."""
-    return jobs.page(caller, cursor, state, model)
+    """List jobs, newest first; the candidates of a job with a goal are jobs too, and name it as `parent`."""
+    return jobs.page(caller, cursor, {"state": state, "model": model, "parent": parent})
 
 
 @router.get("/{job_id}", response_model=Job, responses=documented(NotFound))
@@ -90,7 +100,7 @@ def read_job(caller: CallerGiven, job_id: str) -> Response:
 
 @router.post("/{job_id}/cancel", status_code=202, responses=documented(NotFound, Conflict))
 def cancel_job(caller: CallerGiven, job_id: str) -> Job:
-    """Ask for the job's end; it is `cancelled` within 10 seconds."""
+    """Ask for the job's end; it is `cancelled` within 10 seconds, and so are its candidates if it has a goal."""
     return jobs.cancel(caller, job_id)
 
 

@@ -1,6 +1,7 @@
 """Jobs: submitted, read, listed, cancelled, followed. The row first, then the doorbell."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.contracts.base import Page, new_id
@@ -12,10 +13,11 @@ from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
 from app.services.quotas import refuse_over_quota
 from app.services.recipes import refuse_impossible
-from app.stores import records, work
+from app.stores import histories, records, searches, work
 from app.stores.tables import jobs
 
 _ACCEPTED = 202
+_ONCE = "A search for a goal is not resumed: submit it again. What its candidates left stays."
 _NOTHING_KEPT = (
     "It left no checkpoint to go on from: it ended too early, or long ago, or for a reason that would end it again. "
     "Submit it again, corrected if its error asks for that."
@@ -63,20 +65,27 @@ def read(caller: Caller, job_id: str) -> Job:
         return job_of(records.get(tx, jobs, caller.tenant, job_id))
 
 
-def page(caller: Caller, cursor: records.Cursor, state: str | None = None, model: str | None = None) -> Page[Job]:
-    """Return one page of the tenant's jobs, newest first; `state` may be several, with commas between."""
+def page(caller: Caller, cursor: records.Cursor, filters: Mapping[str, str | None] | None = None) -> Page[Job]:
+    """Return one page of the tenant's jobs, newest first.
+
+    `filters`: `state`, which may be several with commas between, `model`, and `parent`, the search that they belong to.
+    """
     with caller.resources.database.reading() as tx:
-        rows = records.page(tx, jobs, caller.tenant, cursor, {"state": state, "model": model})
+        rows = records.page(tx, jobs, caller.tenant, cursor, filters)
     shown = [job_of(row) for row in rows[: cursor.limit]]
     return Page[Job](items=shown, next=shown[-1].id if len(rows) > cursor.limit else None)
 
 
 def cancel(caller: Caller, job_id: str) -> Job:
-    """Ask for the job's end; raises Conflict when it has ended."""
+    """Ask for the job's end, and for that of its candidates; raises Conflict when it has ended."""
     with caller.resources.database.transaction() as tx:
         records.get(tx, jobs, caller.tenant, job_id)
         work.request_cancel(tx, job_id)
-        return job_of(records.get(tx, jobs, caller.tenant, job_id))
+        job = job_of(records.get(tx, jobs, caller.tenant, job_id))
+        woken = searches.bell_of(tx, job.parent) if job.parent is not None else None
+    if woken is not None:
+        caller.resources.broker.ring(woken.kind, woken.id, woken.queue)
+    return job
 
 
 def resume(caller: Caller, job_id: str) -> Job:
@@ -87,7 +96,7 @@ def resume(caller: Caller, job_id: str) -> Job:
     with caller.resources.database.transaction() as tx:
         before = job_of(records.get(tx, jobs, caller.tenant, job_id))
         if before.state in {JobState.FAILED, JobState.CANCELLED} and before.checkpoint is None:
-            raise Conflict(_NOTHING_KEPT)
+            raise Conflict(_NOTHING_KEPT if before.goal is None else _ONCE)
         refuse_over_quota(tx, caller)
         bell = work.resume(tx, job_id)
         job = job_of(records.get(tx, jobs, caller.tenant, job_id))
@@ -99,7 +108,7 @@ def history(caller: Caller, job_id: str, after: int, limit: int) -> tuple[list[E
     """Return events after number `after`, and whether the job has ended, so that no more than these will come."""
     with caller.resources.database.reading() as tx:
         row = records.get(tx, jobs, caller.tenant, job_id)
-        found = work.events_after(tx, job_id, after, limit)
+        found = histories.entries_after(tx, job_id, after, limit)
     ended = JobState(row["state"]).final and len(found) < limit
     return [Event(id=event.id, at=timestamp(event.at), **event.document) for event in found], ended
 
@@ -110,6 +119,7 @@ def job_of(row: records.Record) -> Job:
         id=row["id"],
         **row["document"],
         state=row["state"],
+        parent=row["parent_id"],
         trigger=row["trigger_id"],
         attempt=row["attempt"],
         stage=row["stage"],
@@ -137,7 +147,9 @@ def _checkpoint_of(row: records.Record) -> Checkpoint | None:
 
 
 def _reserve(caller: Caller, key: str, request: JobCreate) -> Job | None:
-    digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    # Without a goal the text is that of versions that knew none, so that keys hold over an upgrade.
+    left_out = {"goal"} if request.goal is None else None
+    digest = hashlib.sha256(request.model_dump_json(exclude=left_out).encode()).hexdigest()
     with caller.resources.database.transaction() as tx:
         held = records.reserve_key(tx, caller.tenant, key, digest)
     if held is None:
@@ -153,8 +165,8 @@ def _record(caller: Caller, request: JobCreate, origin: Origin) -> Job:
     refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
     job_id = new_id("job")
     queue = Queue.GPU if request.device == "cuda" else Queue.CPU
-    limits = request.limits
-    ticket = work.Ticket(job_id, caller.tenant, WorkKind.COMPRESS, queue, limits.max_run_s, limits.max_queue_s)
+    limits, kind = request.limits, WorkKind.COMPRESS if request.goal is None else WorkKind.SEARCH
+    ticket = work.Ticket(job_id, caller.tenant, kind, queue, limits.max_run_s, limits.max_queue_s)
     columns = {"document": request.model_dump(mode="json"), "trigger_id": origin.trigger}
     with caller.resources.database.transaction() as tx:
         refuse_impossible(tx, caller, request)

@@ -23,7 +23,8 @@ def read(caller: Caller, model_id: str) -> Lineage:
 def _descendants(model_id: str, row: records.Record) -> Iterator[Descendant]:
     document: Mapping[str, Any] = row["document"]
     roles = ["compressed"] if document["model"] == model_id else []
-    roles += [option for option, named in named_models(document["recipe"]) if named == model_id]
+    recipe = document["recipe"] or {}  # a search for a goal has none; its candidates have
+    roles += [option for option, named in named_models(recipe) if named == model_id]
     if not roles:
         return
     yield Descendant(
@@ -31,7 +32,7 @@ def _descendants(model_id: str, row: records.Record) -> Iterator[Descendant]:
         role=roles[0],
         state=row["state"],
         dataset=document["dataset"],
-        techniques=[step["technique"] for step in document["recipe"]["steps"]],
+        techniques=[step["technique"] for step in recipe.get("steps", [])],
         artifact=row["artifact_id"],
         created_at=timestamp(row["created_at"]),
     )

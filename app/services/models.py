@@ -89,4 +89,4 @@ def check_state(state: str) -> CheckState:
 def _models_of(row: records.Record) -> Iterator[str | None]:
     document = row["document"]
     yield document.get("model") or document.get("against")
-    yield from (model for _, model in named_models(document.get("recipe", {})))
+    yield from (model for _, model in named_models(document.get("recipe") or {}))

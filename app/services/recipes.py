@@ -1,4 +1,4 @@
-"""What can be said about a recipe before anything is opened: what it refers to and what it needs."""
+"""What can be said about a recipe or a goal before anything is opened: what it refers to and what it needs."""
 
 from collections.abc import Iterator
 
@@ -14,18 +14,35 @@ from app.stores import records
 from app.stores.tables import datasets, models
 
 _CHECK_WAIT_S = 2
+_OF_CLASSES = frozenset({"accuracy", "macro_recall", "macro_f1"})
+_WITH_CLASSES = frozenset({"classification", "multilabel"})
 Fault = tuple[str, str]
 
 
 def refuse_impossible(tx: records.Transaction, caller: Caller, request: JobCreate) -> None:
     """Raise BadInput with a pointer to each thing that cannot work; Conflict while an input is still being checked."""
-    faults = [*_data_faults(request), *_reference_faults(tx, caller, request)]
+    faults = [*_faults_of_goal(request), *_data_faults(request), *_reference_faults(tx, caller, request)]
     if faults:
         pointer, said = faults[0]
         raise BadInput(f"{pointer}: {said}", errors=faults)
 
 
+def _faults_of_goal(request: JobCreate) -> Iterator[Fault]:
+    goal, task = request.goal, request.task
+    if goal is None:
+        return
+    if request.dataset is None:
+        yield "/dataset", "a goal is measured on validation rows, so it needs a data set"
+    metric = goal.metric_of(task)
+    if (metric == "r2" and task != "regression") or (metric in _OF_CLASSES and task not in _WITH_CLASSES):
+        yield "/goal/metric", f"{metric} is not measured for the task {task}; leave it out, or take agreement"
+    if goal.max_recall_drop is not None and task not in _WITH_CLASSES:
+        yield "/goal/max_recall_drop", f"the task {task} has no classes; leave it out, max_drop holds the metric"
+
+
 def _data_faults(request: JobCreate) -> Iterator[Fault]:
+    if request.recipe is None:
+        return
     if request.dataset is None:
         for index, step in enumerate(request.recipe.steps):
             if step.data_needed:
@@ -51,13 +68,14 @@ def _reference_faults(tx: records.Transaction, caller: Caller, request: JobCreat
     if request.dataset is not None:
         row = records.find(tx, datasets, caller.tenant, request.dataset)
         yield from _faults_of("/dataset", "data set", dataset_of(row) if row else None)
-    for index, step in enumerate(request.recipe.steps):
+    steps = request.recipe.steps if request.recipe is not None else []
+    for index, step in enumerate(steps):
         for option, named in step.models.items():
             yield from model_faults(tx, caller, f"/recipe/steps/{index}/{option}", named)
         if step.replacement is not None:
             for why in _misfits(tx, caller, request.model, step.models[step.replacement]):
                 yield f"/recipe/steps/{index}/{step.replacement}", why
-    for index in [index for index, step in enumerate(request.recipe.steps) if step.mixes and request.dataset]:
+    for index in [index for index, step in enumerate(steps) if step.mixes and request.dataset]:
         for why in _unmixable(tx, caller, request.model):
             yield f"/recipe/steps/{index}/mixup", why
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     union_all,
     update,
@@ -37,7 +38,9 @@ from app.stores.database import now
 _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 _WORKED_ON = {tables.models, tables.datasets, tables.jobs, tables.benchmarks}
 _CHECKPOINT_COLUMNS = ("attempt", "size_bytes", "position", "at")
-_WORK_COLUMNS = ("state", "attempt", "stage", "progress", "eta_s", "sandbox", "error", "started_at", "ended_at")
+_WORK_COLUMNS = (
+    "state", "attempt", "stage", "progress", "eta_s", "sandbox", "error", "started_at", "ended_at", "parent_id",
+)  # fmt: skip
 _ALIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
 Record = RowMapping  # a row by column name
 Transaction = Connection
@@ -74,7 +77,8 @@ def page(
 ) -> Sequence[Record]:
     """Return one row more than the page holds, when there is one.
 
-    `filters`: `state` and a table's own columns by name, anything else by the document's field of that name.
+    `filters`: `state`, `parent` (a search) and a table's own columns by name, anything else by the document's field of
+    that name.
     """
     chosen = _rows(table).where(table.c.tenant == tenant)
     for name, value in (filters or {}).items():
@@ -82,6 +86,8 @@ def page(
             continue
         if name == "state" and table in _WORKED_ON:
             chosen = chosen.where(tables.work.c.state.in_(value.split(",")))
+        elif name == "parent" and table in _WORKED_ON:
+            chosen = chosen.where(tables.work.c.parent_id == value)
         elif name in table.c:
             chosen = chosen.where(table.c[name] == value)
         else:
@@ -268,10 +274,14 @@ def trigger_of_hook(tx: Connection, trigger_id: str) -> Record | None:
 
 
 def queue_figures(tx: Connection) -> Iterable[Record]:
-    """Return `queue`, `state`, `count` and the oldest's age in seconds, for work that has not ended."""
+    """Return `queue`, `state`, `count` and the oldest's age in seconds, for work that has not ended.
+
+    A search that waits for its candidates occupies no worker, so it is not among what runs.
+    """
     table = tables.work
     age = (now() - func.min(table.c.created_at)).label("oldest_s")
     chosen = select(table.c.queue, table.c.state, func.count().label("count"), age).where(table.c.state.in_(_ALIVE))
+    chosen = chosen.where(or_(table.c.state != JobState.RUNNING, table.c.paused.is_not(True)))
     return tx.execute(chosen.group_by(table.c.queue, table.c.state)).mappings().all()
 
 

@@ -35,6 +35,11 @@ def record_artifact(tx: Connection, tenant: str, artifact: Artifact, report: Rep
     _update(tx, jobs, artifact.job, {"artifact_id": artifact.id, "report": report.model_dump(mode="json")})
 
 
+def record_outcome(tx: Connection, job_id: str, report: Report, artifact_id: str) -> None:
+    """Record what a search came to: its report, and the artifact of the candidate that it recommends."""
+    _update(tx, jobs, job_id, {"artifact_id": artifact_id, "report": report.model_dump(mode="json")})
+
+
 def record_report(tx: Connection, job_id: str, report: Report) -> None:
     """Record the report of a job that published nothing."""
     _update(tx, jobs, job_id, {"report": report.model_dump(mode="json")})

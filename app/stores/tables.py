@@ -65,6 +65,8 @@ work = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("ended_at", Float),
+    Column("parent_id", _ID, index=True),  # the search that this is a candidate of
+    Column("paused", Boolean),  # a search has let go of its worker, and none has taken it up again
     Index("work_by_state", "state", "lease_until"),
     Index("work_by_turn", "queue", "state", "tenant", "created_at"),
     Index("work_by_start", "queue", "tenant", "started_at"),
@@ -88,6 +90,25 @@ checkpoints = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("position", JSON, nullable=False),  # how far the work had come
     Column("at", Float, nullable=False),
+)
+
+searches = Table(
+    "searches",
+    metadata,
+    Column("work_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("survey", JSON, nullable=False),  # app.contracts.survey.Survey
+    Column("deadline", Float, nullable=False),  # when its budget is used up
+)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("job_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("parent_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),  # 0, 1, 2 … per search
+    Column("round", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("predicted_p50_ms", Float),
 )
 
 uploads = _noun(

@@ -48,7 +48,9 @@ def _tenants_in_turn() -> Select[tuple[str]]:
     """
     tenants = _waiting_tenants()
     same = (work.c.queue == _QUEUE, work.c.tenant == tenants.c.tenant)
-    running = select(func.count()).where(*same, work.c.state.in_(_OPEN)).correlate(tenants).scalar_subquery()
+    # A paused search runs nowhere; its candidates are counted.
+    open_ones = (work.c.state.in_(_OPEN), work.c.paused.is_not(True))
+    running = select(func.count()).where(*same, *open_ones).correlate(tenants).scalar_subquery()
     started = select(func.max(work.c.started_at)).where(*same).correlate(tenants).scalar_subquery()
     queued = select(func.min(work.c.created_at)).where(*same, work.c.state == JobState.QUEUED)
     since = queued.correlate(tenants).scalar_subquery()

@@ -3,6 +3,7 @@
     queued → running → succeeded | failed | cancelled, with running → queued after a drain or a lost worker
     running → cancelling → cancelled
     failed | cancelled → queued, when somebody resumes what left a checkpoint
+    running, paused → queued, when the last candidate of a search has ended
 
 A worker claims by compare-and-set and gets a random fence; each of its writes names the fence and changes nothing
 once another attempt has begun. Times are the database's. Knows no broker, no Celery and no blobs.
@@ -20,23 +21,22 @@ from app.contracts.problem import Problem
 from app.contracts.tasks import Queue, WorkKind
 from app.errors import Conflict, NotFound, PoisonQuarantined, TimeLimitExceeded
 from app.problems import problem_of
-from app.stores import webhooks
+from app.stores import histories, webhooks
 from app.stores.database import now
-from app.stores.tables import events, work
+from app.stores.tables import work
 
 _WAITED = "The work waited in the queue past limits.max_queue_s; submit it again when the service is less busy."
 _OPEN = (JobState.RUNNING, JobState.CANCELLING)
+UNENDED = (JobState.QUEUED, *_OPEN)
+# A paused search is running for the outside and has no worker whose lease could run out, so its lease ends in the year
+# 33658. With a time and not null, whoever compares leases needs to know nothing of searches, old workers among them.
+_NEVER = 1e12
 _RESUMABLE = (JobState.FAILED, JobState.CANCELLED)
 _GOES_ON = "It is {state}: it goes on by itself, also after a lost worker."
 _NOT_RESUMABLE = {
     JobState.SUCCEEDED: "It has succeeded: there is nothing left to do. Submit another job to run it again.",
     JobState.CANCELLING: "It is being cancelled: resume it once its state is cancelled.",
 }
-
-
-def _state_event(state: JobState) -> dict[str, Any]:
-    return {"kind": "state", "message": str(state)}
-
 
 # Put together once: that takes longer than running them.
 _ENQUEUE = work.insert().values(
@@ -50,19 +50,20 @@ _ENQUEUE = work.insert().values(
     progress=0.0,
     created_at=now(),
 )
-_FIRST_EVENT = events.insert().values(id=1, at=now(), document=_state_event(JobState.QUEUED))
 _REREAD = select(work, now().label("clock")).where(work.c.id == bindparam("work_id"))
 _LOCKED = _REREAD.with_for_update()
 _LOCK = select(work.c.id).where(work.c.id == bindparam("work_id")).with_for_update()
-_LAST = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.work_id == bindparam("of_work"))
-_ANY_QUEUE = work.c.queue.in_(list(Queue))  # naming them lets an index that begins with the queue answer alone
-_UNFINISHED = select(func.count()).where(
-    _ANY_QUEUE, work.c.state.in_((JobState.QUEUED, *_OPEN)), work.c.tenant == bindparam("of_tenant")
+_LOCK_CANDIDATES = (
+    select(work.c.id)
+    .where(work.c.parent_id == bindparam("of_search"), work.c.state.in_(UNENDED))
+    .order_by(work.c.id)
+    .with_for_update()
 )
+_ANY_QUEUE = work.c.queue.in_(list(Queue))  # naming them lets an index that begins with the queue answer alone
+_UNFINISHED = select(func.count()).where(_ANY_QUEUE, work.c.state.in_(UNENDED), work.c.tenant == bindparam("of_tenant"))
 _QUEUED_PER_QUEUE = (
     select(work.c.queue, func.count()).where(_ANY_QUEUE, work.c.state == JobState.QUEUED).group_by(work.c.queue)
 )
-_APPEND = events.insert().values(id=_LAST.scalar_subquery() + 1, at=now())
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Ticket:
     queue: Queue
     max_run_s: int
     max_queue_s: int = 86_400
+    parent_id: str | None = None  # the search that this is a candidate of
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Claim:
     attempt: int
     fence: str
     max_run_s: int
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def enqueue(tx: Connection, ticket: Ticket) -> None:
     columns = asdict(ticket)
     waits_s = columns.pop("max_queue_s")
     tx.execute(_ENQUEUE, {**columns, "waits_s": waits_s})
-    tx.execute(_FIRST_EVENT, {"work_id": ticket.id})
+    histories.begin(tx, ticket.id)
 
 
 def claim(tx: Connection, work_id: str, owner: str, lease_s: float, max_losses: int) -> Claim | None:
@@ -137,7 +140,9 @@ def claim(tx: Connection, work_id: str, owner: str, lease_s: float, max_losses: 
 
 
 def _take(tx: Connection, row: Row[Any], owner: str, lease_s: float) -> Claim:
-    fence, attempt = secrets.token_hex(16), row.attempt + 1
+    # A search that was woken goes on with the attempt that paused it, and from where that stood.
+    fence, attempt = secrets.token_hex(16), row.attempt if row.paused else row.attempt + 1
+    begun = {} if row.paused else {"stage": "", "progress": 0.0, "eta_s": None}
     tx.execute(
         update(work)
         .where(work.c.id == row.id)
@@ -148,13 +153,12 @@ def _take(tx: Connection, row: Row[Any], owner: str, lease_s: float) -> Claim:
             owner=owner,
             lease_until=now() + lease_s,
             started_at=func.coalesce(work.c.started_at, now()),
-            stage="",
-            progress=0.0,
-            eta_s=None,
+            paused=None,
+            **begun,
         )
     )
-    append_event(tx, row.id, {**_state_event(JobState.RUNNING), "detail": {"attempt": attempt}})
-    return Claim(row.id, row.tenant, WorkKind(row.kind), attempt, fence, row.max_run_s)
+    histories.append(tx, row.id, histories.of_state(JobState.RUNNING, attempt=attempt))
+    return Claim(row.id, row.tenant, WorkKind(row.kind), attempt, fence, row.max_run_s, row.parent_id)
 
 
 def renew(tx: Connection, held: Claim, lease_s: float) -> Standing:
@@ -178,22 +182,18 @@ def progress(tx: Connection, held: Claim, figures: Mapping[str, object], entries
     if not tx.execute(update(work).where(_ours(held)).values(**values)).rowcount:
         return False
     for entry in entries:
-        append_event(tx, held.id, entry)
+        histories.append(tx, held.id, entry)
     return True
-
-
-def append_event(tx: Connection, work_id: str, document: dict[str, Any]) -> None:
-    """Append to the history; ids are 1, 2, 3 … per work id. `document` is a contracts `Event` without id and at."""
-    tx.execute(_LOCK, {"work_id": work_id})  # one writer at a time numbers
-    tx.execute(_APPEND, {"work_id": work_id, "of_work": work_id, "document": document})
 
 
 def finish(tx: Connection, held: Claim, state: JobState, error: Problem | None = None) -> bool:
     """End the work as succeeded, failed or cancelled; return False, changing nothing, when the claim does not hold.
 
     Once a cancel was asked for, only `cancelled` is accepted, so nothing ever succeeds after it. Roll back whatever
-    else the transaction holds when the answer is False.
+    else the transaction holds when the answer is False. What a search ends with unfinished candidates of is cancelled.
     """
+    if held.kind == WorkKind.SEARCH:
+        _lock_candidates(tx, held.id)
     row = _locked(tx, held.id)
     if row is None or row.fence != held.fence or row.state not in _OPEN:
         return False
@@ -220,23 +220,62 @@ def release(tx: Connection, held: Claim, *, lost: bool = False, max_losses: int 
 
 
 def request_cancel(tx: Connection, work_id: str) -> JobState:
-    """Ask for an end: queued work is cancelled at once, running work is cancelling. Return the new state.
+    """Ask for an end: queued work and a paused search are cancelled at once, running work is cancelling.
 
-    Raises NotFound, and Conflict when the work has ended.
+    With a search go its candidates. Returns the new state; raises NotFound, and Conflict when the work has ended.
     """
+    _lock_candidates(tx, work_id)
     row = _locked(tx, work_id)
     if row is None:
         raise NotFound
     if JobState(row.state).final:
         msg = f"It has already ended as {row.state}."
         raise Conflict(msg)
-    if row.state == JobState.QUEUED:
+    return _cancel(tx, row)
+
+
+def _cancel(tx: Connection, row: Row[Any]) -> JobState:
+    if row.state == JobState.QUEUED or row.paused:
         _end(tx, row, JobState.CANCELLED)
         return JobState.CANCELLED
     if row.state == JobState.RUNNING:
-        tx.execute(update(work).where(work.c.id == work_id).values(state=JobState.CANCELLING, cancel_requested=True))
-        append_event(tx, work_id, _state_event(JobState.CANCELLING))
+        tx.execute(update(work).where(work.c.id == row.id).values(state=JobState.CANCELLING, cancel_requested=True))
+        histories.append(tx, row.id, histories.of_state(JobState.CANCELLING))
+        cancel_candidates(tx, row.id, UNENDED)
     return JobState.CANCELLING
+
+
+def cancel_candidates(tx: Connection, search_id: str, states: Sequence[JobState]) -> None:
+    """Ask for the end of a search's candidates in these states."""
+    chosen = select(work, now().label("clock")).where(work.c.parent_id == search_id, work.c.state.in_(states))
+    for row in tx.execute(chosen.order_by(work.c.id).with_for_update()).all():
+        _cancel(tx, row)
+
+
+def pause(tx: Connection, held: Claim, figures: Mapping[str, object]) -> bool:
+    """Let go of a search until `wake`: it stays running, and no worker holds it. Return whether the claim held.
+
+    `figures` are those of `progress`. Call `wake` in the same transaction, after the candidates are there.
+    """
+    values = {**figures, "paused": True, "owner": None, "fence": None, "lease_until": _NEVER}
+    ours = and_(_ours(held), work.c.state == JobState.RUNNING)
+    return bool(tx.execute(update(work).where(ours).values(**values)).rowcount)
+
+
+def wake(tx: Connection, search_id: str) -> bool:
+    """Put a paused search back into the queue unless a candidate of it is unfinished; return whether that was done.
+
+    It was not rung for, so the sweeper rings at its next look. This is no new attempt and no loss.
+    """
+    tx.execute(_LOCK, {"work_id": search_id})  # of candidates that end together, the last one sees all the others' ends
+    sibling = work.alias()
+    left = select(sibling.c.id).where(sibling.c.parent_id == search_id, sibling.c.state.in_(UNENDED))
+    waits = and_(work.c.id == search_id, work.c.state == JobState.RUNNING, work.c.paused.is_(True), ~left.exists())
+    values = {"state": JobState.QUEUED, "lease_until": None, "rung_at": None}
+    if not tx.execute(update(work).where(waits).values(**values)).rowcount:
+        return False
+    histories.append(tx, search_id, histories.of_state(JobState.QUEUED, candidates="ended"))
+    return True
 
 
 def resume(tx: Connection, work_id: str) -> Bell:
@@ -252,7 +291,7 @@ def resume(tx: Connection, work_id: str) -> Bell:
         raise Conflict(_NOT_RESUMABLE.get(row.state, _GOES_ON.format(state=row.state)))
     again = {"state": JobState.QUEUED, "losses": 0, "cancel_requested": False, "error": None, "ended_at": None}
     tx.execute(update(work).where(work.c.id == row.id).values(**again, rung_at=now()))
-    append_event(tx, row.id, {**_state_event(JobState.QUEUED), "detail": {"resumed": True}})
+    histories.append(tx, row.id, histories.of_state(JobState.QUEUED, resumed=True))
     return _bell(row)
 
 
@@ -299,12 +338,6 @@ def read(tx: Connection, work_id: str) -> Row[Any] | None:
     return tx.execute(select(work).where(work.c.id == work_id)).one_or_none()
 
 
-def events_after(tx: Connection, work_id: str, after: int = 0, limit: int = 1_000) -> list[Row[Any]]:
-    """Return up to `limit` rows (id, at, document) of the history after event number `after`."""
-    chosen = select(events).where(events.c.work_id == work_id, events.c.id > after)
-    return list(tx.execute(chosen.order_by(events.c.id).limit(limit)).all())
-
-
 def count_queued(tx: Connection, tenant: str) -> int:
     """Return how many pieces of work of this tenant have not ended, for quotas."""
     return tx.execute(_UNFINISHED, {"of_tenant": tenant}).scalar_one()
@@ -312,6 +345,11 @@ def count_queued(tx: Connection, tenant: str) -> int:
 
 def _ours(held: Claim) -> ColumnElement[bool]:
     return and_(work.c.id == held.id, work.c.fence == held.fence, work.c.state.in_(_OPEN))
+
+
+def _lock_candidates(tx: Connection, work_id: str) -> None:
+    """Lock what a search's end will cancel ahead of the search: a candidate that ends locks them in this order too."""
+    tx.execute(_LOCK_CANDIDATES, {"of_search": work_id})
 
 
 def _locked(tx: Connection, work_id: str) -> Row[Any] | None:
@@ -338,17 +376,22 @@ def _lose(tx: Connection, row: Row[Any], max_losses: int) -> Row[Any]:
 def _requeue(tx: Connection, row: Row[Any], losses: int) -> None:
     values = {"state": JobState.QUEUED, "losses": losses, "fence": None, "owner": None, "lease_until": None}
     tx.execute(update(work).where(work.c.id == row.id).values(**values, rung_at=now()))
-    append_event(tx, row.id, {**_state_event(JobState.QUEUED), "detail": {"losses": losses}})
+    histories.append(tx, row.id, histories.of_state(JobState.QUEUED, losses=losses))
 
 
 def _end(tx: Connection, row: Row[Any], state: JobState, error: Problem | None = None) -> None:
     document = error.model_dump(mode="json") if error else None
-    values = {"state": state, "error": document, "ended_at": now(), "lease_until": None, "fence": None, "eta_s": None}
+    values = {"state": state, "error": document, "ended_at": now(), "paused": None}
+    values |= {"lease_until": None, "fence": None, "eta_s": None}
     reached = 1.0 if state == JobState.SUCCEEDED else row.progress
     tx.execute(update(work).where(work.c.id == row.id).values(**values, progress=reached))
-    append_event(tx, row.id, {**_state_event(state), "detail": {"error": document} if document else {}})
-    if row.kind == WorkKind.COMPRESS:
+    histories.append(tx, row.id, histories.of_state(state, **{"error": document} if document else {}))
+    if row.kind in {WorkKind.COMPRESS, WorkKind.SEARCH}:
         webhooks.announce(tx, row.id, state, document)
+    if row.kind == WorkKind.SEARCH:
+        cancel_candidates(tx, row.id, UNENDED)
+    if row.parent_id is not None:
+        wake(tx, row.parent_id)
 
 
 def _bell(row: Row[Any]) -> Bell:

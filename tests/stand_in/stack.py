@@ -19,7 +19,7 @@ from app.contracts.base import new_id
 from app.contracts.tasks import Queue, WorkKind
 from app.resources import Resources, connect
 from app.settings import Settings
-from app.stores import migrate, records, work
+from app.stores import histories, migrate, records, work
 from app.stores.tables import models
 
 HERE = Path(__file__).parent
@@ -67,7 +67,7 @@ def read(resources: Resources, work_id: str) -> Any:
 
 def history(resources: Resources, work_id: str) -> list[dict[str, Any]]:
     with resources.database.reading() as tx:
-        return [{"id": row.id, **row.document} for row in work.events_after(tx, work_id)]
+        return [{"id": row.id, **row.document} for row in histories.entries_after(tx, work_id)]
 
 
 def states(resources: Resources, work_id: str) -> list[str]:

@@ -1,7 +1,8 @@
 """A compute child for tests of the machinery around it: the input file is a JSON script of what to do.
 
 {"steps": 3, "pause_s": 0.1, "then": "done" | "fail" | "moan" | "hang" | "exit" | "swell" | "SIGSEGV" | …,
- "once": "<then of attempt 1>", "stages": ["fetching", …], "job": {a script for jobs; the check then just passes}}
+ "once": "<then of attempt 1>", "stages": ["fetching", …], "job": {a script for jobs; the check then just passes},
+ "survey": {a script for the survey of a search}, and in `job` "by_technique": {"<of the first step>": {a script}}}
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import stand_in_job
 
@@ -29,11 +31,10 @@ def say(**message: object) -> None:
 def main() -> int:
     scratch = Path(sys.argv[1])
     order = json.loads((scratch / "order.json").read_text())
-    is_job = order["kind"] == "compress"
-    content = (scratch / (order["model"]["path"] if is_job else order["path"])).read_bytes()
-    script = json.loads(content)
-    if "job" in script:
-        script = script["job"] if is_job else {}
+    kind = order["kind"]
+    is_job = kind == "compress"
+    content = (scratch / (order["path"] if kind == "check_model" else order["model"]["path"])).read_bytes()
+    script = script_for(kind, order, json.loads(content))
     if script.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     steps = script.get("steps", 1)
@@ -47,10 +48,23 @@ def main() -> int:
     then = script.get("then", "done")
     if then == "swell":
         swell()
+    if kind == "survey" and then == "done":
+        say(say="done", survey=stand_in_job.SURVEY)
+        return 0
     if is_job and then == "done":
         say(**stand_in_job.publish(scratch, order, script))
         return 0
     return finish(then, scratch, content)
+
+
+def script_for(kind: str, order: dict[str, Any], script: dict[str, Any]) -> dict[str, Any]:
+    """Return what of the script is for this kind of order."""
+    if kind == "survey":
+        return script.get("survey", {})
+    if "job" in script:
+        script = script["job"] if kind == "compress" else {}
+    steps = order["recipe"]["steps"] if kind == "compress" else []
+    return {**script, **script.get("by_technique", {}).get(steps[0]["technique"] if steps else "", {})}
 
 
 def swell() -> None:

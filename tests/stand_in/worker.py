@@ -8,9 +8,14 @@ from app.settings import Settings
 from workers.child import Program
 from workers.main import build, run
 
-if __name__ == "__main__":
+
+def main() -> int:
     configure("INFO")
     app, worker = build(Settings(), Program("stand_in_child", (Path(__file__).parent,)))
     run(app, worker, ["cpu", "checks"], 2)
     worker.resources.close()
-    sys.exit(0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,7 +24,7 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
         job = inputs.job_request(tx, held.tenant, held.id)
         model = inputs.checked_model(tx, held.tenant, job.model)
         dataset = inputs.dataset_file(tx, held.tenant, job.dataset) if job.dataset else None
-        named = {name: inputs.checked_model(tx, held.tenant, name) for name in job.recipe.models}
+        named = {name: inputs.checked_model(tx, held.tenant, name) for name in job.recipe.models} if job.recipe else {}
     placed: dict[str, InputModel] = {
         name: place_model(resources, checked, folder, name) for name, checked in named.items()
     }

@@ -9,7 +9,7 @@ from app.contracts.job import JobState
 from app.contracts.tasks import Queue, WorkKind
 from app.errors import Conflict, NotFound, RuntimeCrashed
 from app.problems import problem_of
-from app.stores import records, work
+from app.stores import histories, records, work
 from app.stores.database import Database
 from app.stores.tables import jobs, webhooks
 
@@ -54,7 +54,7 @@ def sweep(database: Database, ring_again_s: float = 60.0) -> list[work.Bell]:
 
 def states(database: Database, work_id: str) -> list[str]:
     with database.reading() as tx:
-        return [row.document["message"] for row in work.events_after(tx, work_id)]
+        return [row.document["message"] for row in histories.entries_after(tx, work_id)]
 
 
 def test_claim_takes_queued_work(database: Database) -> None:
@@ -254,7 +254,7 @@ def test_progress_is_stored_with_numbered_events(database: Database) -> None:
     with database.transaction() as tx:
         assert work.progress(tx, found, {"stage": "train", "progress": 0.5}, [{"kind": "log"}, {"kind": "curve"}])
     with database.reading() as tx:
-        numbers = [row.id for row in work.events_after(tx, found.id, after=1)]
+        numbers = [row.id for row in histories.entries_after(tx, found.id, after=1)]
     assert numbers == [2, 3, 4]
     assert (read(database, found.id).stage, read(database, found.id).progress) == ("train", 0.5)
 
@@ -265,7 +265,7 @@ def test_events_are_numbered_without_gaps_when_writers_race(database: Database) 
     def write() -> None:
         for _ in range(5):
             with database.transaction() as tx:
-                work.append_event(tx, work_id, {"kind": "log"})
+                histories.append(tx, work_id, {"kind": "log"})
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
@@ -273,7 +273,7 @@ def test_events_are_numbered_without_gaps_when_writers_race(database: Database) 
     for thread in threads:
         thread.join()
     with database.reading() as tx:
-        assert [row.id for row in work.events_after(tx, work_id)] == list(range(1, 22))
+        assert [row.id for row in histories.entries_after(tx, work_id)] == list(range(1, 22))
 
 
 def test_the_clock_is_the_database_s_and_in_unix_seconds(database: Database) -> None:

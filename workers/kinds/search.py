@@ -1,0 +1,53 @@
+"""A search for a goal: looks at the model and its data, and keeps what it saw. What follows is decided elsewhere."""
+
+from pathlib import Path
+
+from app.contracts.goal import Goal
+from app.contracts.job import JobCreate
+from app.contracts.tasks import Done, SurveyOrder
+from app.errors import ServiceFault
+from app.resources import Resources
+from app.stores import inputs, searches
+from app.stores.records import Transaction
+from app.stores.work import Claim
+from workers.kinds.base import Kind, Record, missing_answer, place_dataset, place_model
+
+
+def goal_of(job: JobCreate) -> Goal:
+    """Return what a search looks for."""
+    if job.goal is None:
+        raise ServiceFault("A job without a goal was taken for a search.")
+    return job.goal
+
+
+def _prepare(resources: Resources, held: Claim, folder: Path) -> SurveyOrder:
+    settings = resources.settings
+    with resources.database.reading() as tx:
+        job = inputs.job_request(tx, held.tenant, held.id)
+        model = inputs.checked_model(tx, held.tenant, job.model)
+        dataset = inputs.dataset_file(tx, held.tenant, job.dataset) if job.dataset else None
+    return SurveyOrder(
+        model=place_model(resources, model, folder, "model"),
+        dataset=place_dataset(resources, dataset, folder) if dataset else None,
+        task=job.task,
+        goal=goal_of(job),
+        seed=job.seed,
+        device=settings.device if job.device == "auto" else job.device,
+        threads=settings.threads,
+    )
+
+
+def _publish(resources: Resources, held: Claim, done: Done, _folder: Path) -> Record:
+    survey = done.survey
+    if survey is None:
+        raise missing_answer()
+    with resources.database.reading() as tx:
+        budget_s = goal_of(inputs.job_request(tx, held.tenant, held.id)).budget_s
+
+    def record(tx: Transaction) -> None:
+        searches.keep_survey(tx, held.id, survey, budget_s)
+
+    return record
+
+
+KIND = Kind(_prepare, _publish)
