@@ -3,10 +3,12 @@
 from app.contracts.artifact import Artifact
 from app.contracts.benchmark import Benchmark
 from app.contracts.dataset import Columns, Dataset, Splits
+from app.contracts.goal import Goal
 from app.contracts.job import Event, Guard, Job, JobState, Limits
 from app.contracts.model import Model
 from app.contracts.recipe import Recipe
 from app.contracts.report import Report
+from app.contracts.search import Point, Search
 from app.contracts.technique import TechniqueInfo
 from app.contracts.trigger import Trigger, TriggerCreate
 from app.contracts.upload import Upload
@@ -33,6 +35,7 @@ __all__ = [
     "Conflict",
     "Dataset",
     "Event",
+    "Goal",
     "Guard",
     "InvalidInput",
     "InvalidRequest",
@@ -41,9 +44,11 @@ __all__ = [
     "Limits",
     "Model",
     "NotFound",
+    "Point",
     "ProblemError",
     "Recipe",
     "Report",
+    "Search",
     "ServerUnreachable",
     "ServiceFault",
     "Splits",

@@ -13,6 +13,7 @@ from app.contracts.artifact import Artifact, VariantName
 from app.contracts.base import Page
 from app.contracts.benchmark import Benchmark, BenchmarkCreate
 from app.contracts.dataset import Dataset, DatasetCreate, DatasetFormat
+from app.contracts.goal import Goal
 from app.contracts.job import Event, Job, JobCreate
 from app.contracts.key import Key, KeyCreate, KeyRotate
 from app.contracts.model import CheckState, Model, ModelCreate, ModelFormat
@@ -26,7 +27,7 @@ from modelpress.errors import InvalidInput, problem_error
 from modelpress.folders import holds_onnx, zip_folder
 from modelpress.following import follow
 from modelpress.options import BenchmarkOptions, DatasetOptions, JobOptions
-from modelpress.steps import StepLike, recipe_of
+from modelpress.steps import StepLike, goal_of, recipe_of
 from modelpress.transport import Call, Retry, Transport
 from modelpress.uploads import Progress, upload_file
 
@@ -146,9 +147,29 @@ class Client:
 
         Sending it twice starts one job: an Idempotency-Key is made up when none is given.
         """
-        fields = {**options, "model": _id(model), "recipe": recipe_of(recipe), "dataset": dataset and _id(dataset)}
-        body = _valid(JobCreate, fields).model_dump(mode="json")
-        key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return self._submit(model, dataset, {**options, "recipe": recipe_of(recipe)}, idempotency_key)
+
+    def optimize(
+        self,
+        model: Model | str,
+        goal: Goal | Mapping[str, object],
+        dataset: Dataset | str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """Start a job that looks for a recipe: a goal is `Goal(minimize="latency", max_drop=0.01)` or such a dict.
+
+        Its candidates are jobs of their own, `jobs(parent=job)`; `report(job).search` tells what was found.
+        """
+        return self._submit(model, dataset, {**options, "goal": goal_of(goal)}, idempotency_key)
+
+    def _submit(
+        self, model: Model | str, dataset: Dataset | str | None, fields: Mapping[str, object], given_key: str | None
+    ) -> Job:
+        inputs = {"model": _id(model), "dataset": dataset and _id(dataset)}
+        body = _valid(JobCreate, {**fields, **inputs}).model_dump(mode="json")
+        key = {"Idempotency-Key": given_key or uuid.uuid4().hex}
         call = Call("POST", "/v1/jobs", headers=key, body=body, repeatable=True)
         return Job.model_validate_json(self._transport.send(call).content)
 
@@ -156,9 +177,9 @@ class Client:
         """Return the present state of a job."""
         return self._get(f"/v1/jobs/{job_id}", Job)
 
-    def jobs(self) -> Iterator[Job]:
-        """Iterate over all jobs, newest first."""
-        return self._list("/v1/jobs", Job)
+    def jobs(self, *, parent: Job | str | None = None) -> Iterator[Job]:
+        """Iterate over all jobs, newest first; or over the candidates of one with a goal."""
+        return self._list("/v1/jobs", Job, {"parent": _id(parent)} if parent else None)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """Follow a job until it ends, each event once, through broken connections."""
@@ -270,11 +291,13 @@ class Client:
     def _get(self, path: str, kind: type[Body]) -> Body:
         return kind.model_validate_json(self._transport.send(Call("GET", path)).content)
 
-    def _list(self, path: str, kind: type[Body]) -> Iterator[Body]:
-        """Walk all pages."""
+    def _list(self, path: str, kind: type[Body], chosen: Mapping[str, str] | None = None) -> Iterator[Body]:
+        """Walk all pages of what was chosen."""
         after: str | None = ""
         while after is not None:
-            answer = self._transport.send(Call("GET", path, params={"after": after} if after else {}))
+            answer = self._transport.send(
+                Call("GET", path, params={**(chosen or {}), **({"after": after} if after else {})})
+            )
             page = Page[kind].model_validate_json(answer.content)  # type: ignore[valid-type]  # built at run time
             yield from page.items
             after = page.next

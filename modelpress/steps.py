@@ -1,4 +1,4 @@
-"""Steps as people write them: `prune_layers:keep=2,epochs=1`. Knows the contracts of the steps and no server."""
+"""Steps as people write them, `prune_layers:keep=2,epochs=1`, recipes and goals. Knows contracts and no server."""
 
 import difflib
 import json
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
+from app.contracts.goal import Goal
 from app.contracts.recipe import Recipe
 from app.contracts.steps import SPECS, Step
 from app.contracts.steps.base import StepSpec
@@ -35,6 +36,16 @@ def recipe_of(steps: Recipe | Mapping[str, object] | Sequence[StepLike]) -> Reci
         if isinstance(steps, Mapping):
             return Recipe.model_validate(steps)
         return Recipe(steps=[parse_step(step) if isinstance(step, str) else _validated(step) for step in steps])
+    except ValidationError as error:
+        raise InvalidInput(_sentences(error)) from error
+
+
+def goal_of(goal: Goal | Mapping[str, object]) -> Goal:
+    """Return a valid goal, from its fields. Raises InvalidInput."""
+    if isinstance(goal, Goal):
+        return goal
+    try:
+        return Goal.model_validate(goal)
     except ValidationError as error:
         raise InvalidInput(_sentences(error)) from error
 

@@ -12,29 +12,22 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.contracts.causes import GuardCauses
 from app.contracts.job import Job
+from app.contracts.recipe import Recipe
 from app.contracts.report import Change, Estimate, Latency, Quality, Report, StepReport, TensorReport
 from app.errors import Conflict, NotFound
 from app.services import causes
 from app.services.caller import Caller
 from app.services.jobs import job_of
+from app.services.search_plots import HEIGHT, WIDTH, plots
+from app.services.search_sheets import recommended_recipe, search_sheets
+from app.services.sheets import Sheet, bytes_shown, interval, shown, times
 from app.stores import records
 from app.stores.tables import jobs
 
 _TEMPLATES = Path(__file__).parent.parent / "web" / "templates"
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _RETRY_AFTER_S = 5
-_BYTE_FIGURES = frozenset({"file_bytes", "zstd_bytes", "resident_bytes"})
-_SHARE_FIGURES = frozenset({"accuracy", "macro_recall", "macro_f1", "micro_f1", "agreement"})
 _MOST_CLASSES = 20  # in the table; the JSON report has them all
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """One table for people: every cell is text already."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,11 @@ class Story:
 
     job: Job
     report: Report
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The job's recipe; for a goal the one that is recommended, null where nothing meets it."""
+        return self.job.recipe or recommended_recipe(self.report.search)
 
 
 def read(caller: Caller, job_id: str) -> Story:
@@ -65,7 +63,7 @@ def read(caller: Caller, job_id: str) -> Story:
 def markdown(story: Story) -> str:
     """Return the report as a model card in Markdown with a YAML head."""
     report = story.report
-    parts = [_front_matter(story), f"# {_escaped(report.verdict)}", _notes(report)]
+    parts = [_front_matter(story), f"# {_escaped(report.verdict)}", _why(report), _notes(report)]
     parts += [_markdown_sheet(sheet) for sheet in sheets(story)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -74,14 +72,16 @@ def html(story: Story) -> str:
     """Return the report as one HTML page that needs no script and no other file."""
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     template = environment.get_template("report.html")
-    return template.render(job=story.job, report=story.report, sheets=sheets(story))
+    drawn = plots(story.report.search) if story.report.search else []
+    return template.render(report=story.report, sheets=sheets(story), plots=drawn, width=WIDTH, height=HEIGHT)
 
 
 def sheets(story: Story) -> list[Sheet]:
-    """Return the report's tables: before and after, controls, quality, latency, steps, layers, where measured."""
+    """Return the report's tables: what was found, before and after, quality, latency, steps, layers, its making."""
     report = story.report
     rows = _rows(report.after.quality)
     return [
+        *(search_sheets(report.search) if report.search else []),
         *(_cause_sheets(report.guard_causes) if report.guard_causes else []),
         Sheet(
             "Before and after",
@@ -133,14 +133,10 @@ def _change_row(change: Change, rows: str) -> list[str]:
         change.figure,
         shown(change.figure, change.before),
         shown(change.figure, change.after),
-        _interval(change.figure, change.difference, rows),
-        _faster(change.ratio_interval) if change.ratio_interval else _times(change.ratio),
+        interval(change.figure, change.difference, rows),
+        _faster(change.ratio_interval) if change.ratio_interval else times(change.ratio),
         change.verdict,
     ]
-
-
-def _times(ratio: float | None) -> str:
-    return f"{ratio:.2f}×" if ratio is not None else ""
 
 
 def _faster(ratio: Estimate | None) -> str:
@@ -174,14 +170,14 @@ def _control_rows(report: Report) -> list[list[str]]:
     before, after, controls = report.before.quality, report.after.quality, report.controls
     if after is None or not controls:
         return []
-    rows = [["file_bytes", *map(_bytes, (report.before.file_bytes, report.after.file_bytes))]]
-    rows[0] += [_bytes(control.file_bytes) for control in controls]
+    rows = [["file_bytes", *map(bytes_shown, (report.before.file_bytes, report.after.file_bytes))]]
+    rows[0] += [bytes_shown(control.file_bytes) for control in controls]
     for name in after.scores:
         columns = [before.scores.get(name) if before else None, after.scores[name]]
         columns += [control.quality.scores.get(name) for control in controls]
         rows.append([name, *(_estimated(name, column) for column in columns)])
         if any(name in control.differences for control in controls):
-            paired = [_interval(name, control.differences.get(name), _rows(after)) for control in controls]
+            paired = [interval(name, control.differences.get(name), _rows(after)) for control in controls]
             rows.append([f"{name}: this result minus the control's", "", "", *paired])
     return rows
 
@@ -221,7 +217,7 @@ def _step_row(step: StepReport) -> list[str]:
     return [
         str(step.index + 1),
         step.technique,
-        _bytes(step.measurement.file_bytes),
+        bytes_shown(step.measurement.file_bytes),
         _step_score(step.measurement.quality),
         f"{step.duration_s:.1f}",
         "yes" if step.changed else "no",
@@ -249,19 +245,21 @@ def _tensor_row(tensor: TensorReport) -> list[str]:
         f"{tensor.snr_db:.0f} dB" if tensor.snr_db is not None else "",
         f"{tensor.cosine:.4f}" if tensor.cosine is not None else "",
         f"{tensor.latency_share:.1%}" if tensor.latency_share is not None else "",
-        _bytes(tensor.dense_bytes),
-        _bytes(tensor.packed_bytes),
+        bytes_shown(tensor.dense_bytes),
+        bytes_shown(tensor.packed_bytes),
     ]
 
 
 def _origin_rows(story: Story) -> list[list[str]]:
-    report, job = story.report, story.job
+    report, job, recipe = story.report, story.job, story.recipe
     environment = report.environment
     return [
         ["job", job.id],
         ["model", job.model],
         ["data set", job.dataset or "none"],
-        ["recipe", json.dumps(job.recipe.model_dump(mode="json", exclude_none=True))],
+        *([["goal", json.dumps(job.goal.model_dump(mode="json", exclude_none=True))]] if job.goal else []),
+        *([["candidate of", job.parent]] if job.parent else []),
+        ["recipe", json.dumps(recipe.model_dump(mode="json", exclude_none=True)) if recipe else "none meets the goal"],
         ["seed", str(report.seed)],
         *[[f"sha256 of {name}", digest] for name, digest in report.digests.items()],
         ["processor", f"{environment.cpu} ({' '.join(environment.cpu_flags)})"],
@@ -272,44 +270,25 @@ def _origin_rows(story: Story) -> list[list[str]]:
     ]
 
 
-def shown(figure: str, value: float) -> str:
-    """Return a figure's value with its unit."""
-    if figure in _BYTE_FIGURES:
-        return _bytes(value)
-    if figure in _SHARE_FIGURES:
-        return f"{value:.2%}"
-    if figure.partition("@")[0].endswith("_ms"):
-        return f"{value:.3g} ms"
-    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
-
-
-def _interval(figure: str, estimate: Estimate | None, rows: str) -> str:
-    if estimate is None:
-        return ""
-    sample = f"n = {estimate.samples:,} {rows}"
-    if figure in _SHARE_FIGURES:
-        low, value, high = (f"{100 * part:+.2f}" for part in (estimate.low, estimate.value, estimate.high))
-        return f"{value} points [{low}, {high}], {sample}"
-    return f"{estimate.value:+.4g} [{estimate.low:+.4g}, {estimate.high:+.4g}], {sample}"
-
-
-def _bytes(size: float) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.2f} {unit}"
-    return f"{size:.0f} B"
-
-
 def _front_matter(story: Story) -> str:
+    steps = story.recipe.steps if story.recipe else []
     head = {
         "library_name": "onnxruntime",
         "base_model": story.job.model,
         "base_model_relation": "quantized",
         "datasets": [story.job.dataset] if story.job.dataset else [],
-        "tags": ["onnx", "compressed", *dict.fromkeys(step.technique for step in story.job.recipe.steps)],
+        "tags": ["onnx", "compressed", *dict.fromkeys(step.technique for step in steps)],
     }
     # JSON values are YAML values.
     return "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---"])
+
+
+def _why(report: Report) -> str:
+    search = report.search
+    if search is None:
+        return ""
+    missed = "" if search.recommended else "**The goal is not met.** What follows tells of what comes closest.\n\n"
+    return f"{missed}**{_escaped(search.why)}**"
 
 
 def _notes(report: Report) -> str:

@@ -5,6 +5,7 @@ import typer
 from modelpress.cli import keys
 from modelpress.cli.compress import compress
 from modelpress.cli.exits import EXIT_CODES_HELP, ReportingGroup
+from modelpress.cli.optimize import optimize
 from modelpress.cli.pack import pack
 from modelpress.cli.resources import (
     benchmark,
@@ -32,6 +33,7 @@ def build() -> typer.Typer:
     commands = (
         up,
         compress,
+        optimize,
         pack,
         techniques,
         jobs,

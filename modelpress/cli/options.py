@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from app.contracts.job import TaskName
 from modelpress.client import DEFAULT_URL, Client
 
 Server = Annotated[
@@ -22,4 +23,36 @@ MaxLoadMs = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, such as job_01…")]
 ArtifactId = Annotated[str, typer.Argument(metavar="ARTIFACT", help="Id of the artifact, such as art_01…")]
 
-__all__ = ["DEFAULT_URL", "ApiKey", "ArtifactId", "AsJson", "Client", "JobId", "Limit", "MaxLoadMs", "Out", "Server"]
+ModelSource = Annotated[str, typer.Argument(help="ONNX file, Hugging Face folder or zip, or the id of a model.")]
+DataSource = Annotated[str | None, typer.Option("--data", help="npz, csv, jsonl or parquet file, or an id.")]
+OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Folder for model.onnx and the reports.")]
+Task = Annotated[TaskName, typer.Option("--task", help="match: no labels, agree with the original.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Same request and seed: same bytes.")]
+TextColumn = Annotated[str | None, typer.Option("--text", help="Column that holds the text.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="Column or array that holds the label.")]
+MaxLength = Annotated[int | None, typer.Option("--max-length", min=1, help="Tokens per text.")]
+Webhook = Annotated[str | None, typer.Option("--webhook", help="Address to tell when the job ends.")]
+Dense = Annotated[bool, typer.Option("--dense", help="Also write dense.onnx, without decode subgraphs.")]
+
+__all__ = [
+    "DEFAULT_URL",
+    "ApiKey",
+    "ArtifactId",
+    "AsJson",
+    "Client",
+    "DataSource",
+    "Dense",
+    "JobId",
+    "LabelColumn",
+    "Limit",
+    "MaxLength",
+    "MaxLoadMs",
+    "ModelSource",
+    "Out",
+    "OutFolder",
+    "Seed",
+    "Server",
+    "Task",
+    "TextColumn",
+    "Webhook",
+]

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from app.contracts.job import Job
 from app.contracts.recipe import Packing, Recipe
@@ -14,7 +13,7 @@ from modelpress.cli import render
 from modelpress.cli.exits import EXIT_CODES_HELP
 from modelpress.cli.options import DEFAULT_URL, ApiKey, AsJson, MaxLoadMs, Server
 from modelpress.cli.progress import transfer
-from modelpress.cli.running import console_for, exit_code, follow, model_id, report_of
+from modelpress.cli.running import announce, console_for, exit_code, follow, model_id, report_of
 from modelpress.client import Client
 
 
@@ -31,8 +30,7 @@ def pack(
     recipe = Recipe(pack=Packing(max_load_ms=max_load_ms), steps=[])
     with Client(server, api_key) as client:
         job = client.submit(model_id(client, model, quiet=as_json), recipe)
-        if not as_json:
-            Console(stderr=True).print(f"job {job.id}", highlight=False)
+        announce(job, quiet=as_json)
         ended = follow(client, job, quiet=as_json)
         report = report_of(client, ended)
         if ended.artifact is not None:

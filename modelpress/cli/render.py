@@ -1,6 +1,7 @@
 """Tables for the terminal. Knows contracts and Rich, no server."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -11,8 +12,18 @@ from rich.text import Text
 from app.contracts.benchmark import BenchmarkResult
 from app.contracts.job import Job
 from app.contracts.report import Change, Quality, Report, StepReport
+from app.contracts.search import Point, Search
 from app.contracts.technique import TechniqueInfo
-from modelpress.cli.units import duration, figure_difference, figure_name, figure_value, ratio_value, scaled
+from modelpress.cli.units import (
+    drop_value,
+    duration,
+    figure_difference,
+    figure_name,
+    figure_value,
+    goal_words,
+    ratio_value,
+    scaled,
+)
 
 _VERDICT_STYLE = {"better": "green", "worse": "red", "no measurable difference": "dim", "unchanged": "dim"}
 _PIPE_COLUMNS = 160
@@ -66,7 +77,7 @@ def _change(change: Change, quality: Quality | None) -> str:
         return f"{figure_difference(change.figure, change.difference)}, {change.difference.samples:,} {rows}"
     if change.ratio_interval is not None:
         return ratio_value(change.ratio_interval)
-    return f"{change.ratio:.2f}×" if change.ratio is not None else ""
+    return _times(change.ratio)
 
 
 def controls(report: Report) -> Table:
@@ -134,12 +145,43 @@ def _score(step: StepReport) -> str:
 
 def jobs(found: list[Job]) -> Table:
     """List jobs."""
-    made = table("!job", "!state", "!created", "recipe", "now")
+    made = table("!job", "!state", "!created", "recipe or goal", "now")
     for job in found:
-        recipe = " → ".join(step.technique for step in job.recipe.steps) or "pack"
         now = "" if job.state.final else f"{job.progress:.0%} {job.stage}"
-        made.add_row(job.id, state(job.state), f"{job.created_at.astimezone():%m-%d %H:%M}", recipe, now)
+        made.add_row(job.id, state(job.state), f"{job.created_at.astimezone():%m-%d %H:%M}", _asked(job), now)
     return made
+
+
+def _asked(job: Job) -> str:
+    if job.goal is not None:
+        return f"goal: {goal_words(job.goal, job.task)}"
+    steps = job.recipe.steps if job.recipe else []
+    return " → ".join(step.technique for step in steps) or "pack"
+
+
+def points(search: Search, shown: Sequence[Point]) -> Table:
+    """Points of a search, one a row."""
+    made = table(
+        "candidate", ">file", ">smaller", ">faster", ">validation drop", ">test drop", "meets the goal", "!choice"
+    )
+    for point in shown:
+        best = point.job == search.recommended
+        made.add_row(
+            Text(point.name),
+            scaled(point.figures.file_bytes, "B") if point.figures else "",
+            _times(point.smaller),
+            _times(point.faster),
+            drop_value(search.metric, point.validation_drop),
+            drop_value(search.metric, point.test_drop),
+            Text("yes" if point.meets else "; ".join(point.misses) or (point.error.title if point.error else "no")),
+            "recommended" if best else "",
+            style="bold" if best else "",
+        )
+    return made
+
+
+def _times(ratio: float | None) -> str:
+    return f"{ratio:.2f}×" if ratio is not None else ""
 
 
 def options(technique: TechniqueInfo) -> Table:

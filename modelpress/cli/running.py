@@ -1,5 +1,6 @@
 """What the commands that run a job share: the model's id, waiting, the report, the exit code."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -24,10 +25,19 @@ def model_id(client: Client, source: str, *, quiet: bool) -> str:
         return client.upload_model(source, progress=progress).id
 
 
-def follow(client: Client, job: Job, *, quiet: bool) -> Job:
-    """Wait with a live bar; an interrupt asks the server to cancel and waits for that."""
+def announce(job: Job, *, quiet: bool) -> None:
+    """Say which job was started."""
+    if not quiet:
+        Console(stderr=True).print(f"job {job.id}", highlight=False)
+
+
+def follow(client: Client, job: Job, *, quiet: bool, aside: Callable[[], str] | None = None) -> Job:
+    """Wait with a live bar; an interrupt asks the server to cancel and waits for that.
+
+    `aside` says what stands beside the bar.
+    """
     try:
-        with job_progress(quiet=quiet) as show:
+        with job_progress(quiet=quiet, aside=aside) as show:
             return client.wait(job, show)
     except KeyboardInterrupt:
         Console(stderr=True).print(f"cancelling {job.id}; interrupt again to leave it to the server")

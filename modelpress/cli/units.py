@@ -1,5 +1,6 @@
 """Figures as people read them."""
 
+from app.contracts.goal import Goal
 from app.contracts.report import Estimate
 
 _KILO = 1000.0
@@ -73,3 +74,25 @@ def figure_difference(figure: str, difference: Estimate) -> str:
 def ratio_value(ratio: Estimate) -> str:
     """Write a ratio with its interval: `3.10× (2.95 to 3.22)`."""
     return f"{ratio.value:.2f}× ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def drop_value(metric: str, drop: float | None) -> str:
+    """Write how much a metric lost, a gain with its minus; shares in percentage points."""
+    if drop is None:
+        return ""
+    return f"{100 * drop:.2f} pts" if metric in _SHARES else f"{drop:.4f}"
+
+
+def goal_words(goal: Goal, task: str) -> str:
+    """Write a goal in one line: `least latency, accuracy may lose 1.00 pts, at most 4 MB`."""
+    metric = goal.metric_of(task)
+    told = [f"least {goal.minimize}", f"{figure_name(metric)} may lose {drop_value(metric, goal.max_drop)}"]
+    if goal.max_recall_drop is not None:
+        told.append(f"any class's recall {drop_value('accuracy', goal.max_recall_drop)}")
+    if goal.max_size_bytes is not None:
+        told.append(f"at most {scaled(goal.max_size_bytes, 'B')}")
+    if goal.max_p50_ms is not None:
+        told.append(f"at most {goal.max_p50_ms:.3g} ms a call")
+    if goal.max_resident_bytes is not None:
+        told.append(f"at most {scaled(goal.max_resident_bytes, 'B')} of memory")
+    return ", ".join(told)

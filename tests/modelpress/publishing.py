@@ -23,6 +23,7 @@ from app.contracts.report import (
     StepReport,
     TensorReport,
 )
+from app.contracts.search import Search
 from app.stores import results, work
 from app.stores.work import Claim
 from modelpress import Client
@@ -68,8 +69,8 @@ def train(worker: ActingWorker, held: Claim, stage: str, points: int = 12) -> No
         say(worker, held, kind="curve", stage=stage, progress=share / 2, eta_s=40 * (1 - share), point=point)
 
 
-def publish(worker: ActingWorker, job: Job, held: Claim, content: bytes) -> str:
-    """End the job with an artifact of these bytes and return the artifact's id."""
+def publish(worker: ActingWorker, job: Job, held: Claim, content: bytes, found: Search | None = None) -> str:
+    """End the job with an artifact of these bytes and return the artifact's id; `found` is of a job with a goal."""
     blobs = worker.resources.blobs
     variants = {}
     for name, body in (("packed", content), ("dense", content * 2)):
@@ -82,13 +83,13 @@ def publish(worker: ActingWorker, job: Job, held: Claim, content: bytes) -> str:
         variants[name] = Variant(
             sha256=stored.sha256, size_bytes=stored.size_bytes, zstd_bytes=zstd.size_bytes, zstd_sha256=zstd.sha256
         )
-    told = report()
+    told = report().model_copy(update={"search": found})
     artifact = Artifact(
         id=new_id("art"),
         job=job.id,
         model=job.model,
         dataset=job.dataset,
-        recipe=job.recipe,
+        recipe=job.recipe or next(point.recipe for point in found.points if point.job == found.recommended),
         seed=job.seed,
         variants=variants,
         encodings={"codebook": 4, "dense": 2},
@@ -226,9 +227,10 @@ def report() -> Report:
     )
 
 
-def refuse(worker: ActingWorker, job: Job, held: Claim, problem: Problem) -> None:
-    """End the job as a failed guard does: with a report that says why."""
-    told = report().model_copy(update={"guard": problem, "guard_causes": causes()})
+def refuse(worker: ActingWorker, job: Job, held: Claim, problem: Problem, found: Search | None = None) -> None:
+    """End the job as a failed guard does, with a report that says why; or as a goal that nothing meets."""
+    why = {"search": found} if found else {"guard_causes": causes()}
+    told = report().model_copy(update={"guard": problem, **why})
     with worker.resources.database.transaction() as tx:
         results.record_report(tx, job.id, told)
     worker.end(held, JobState.FAILED, problem)

@@ -3,8 +3,8 @@
 import { h, s } from "/static/dom.js";
 
 const NARROWEST = 260;
-const DIGIT = 8; // a digit's width, at most, in the type of style.css
-const width = (place) => Math.max(NARROWEST, place.clientWidth || 480); // drawn at its real size: text stays legible
+export const DIGIT = 8; // a digit's width, at most, in the type of style.css
+export const width = (place) => Math.max(NARROWEST, place.clientWidth || 480); // drawn at its real size: text stays legible
 const short = (value) => String(Number(value.toPrecision(3)));
 
 // `series`: [{name, mark: "a" | "b", points: [[x, y, part], …]}]; the line is broken where the part changes

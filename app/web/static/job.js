@@ -2,8 +2,10 @@
 
 import { events, get, post } from "/static/api.js";
 import { lineChart } from "/static/charts.js";
+import { watchCandidates } from "/static/candidates.js";
 import { setOptions } from "/static/defaults.js";
 import { byId, clock, duration, facts, h, percent, problemNotice, showProblem, when } from "/static/dom.js";
+import { goalWords } from "/static/goal.js";
 
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 const LOG_LINES = 500;
@@ -31,9 +33,11 @@ function showRequest(techniques) {
   const link = (path, text) => h("a", { href: path }, text);
   facts(byId("request"), [
     ["model", h("code", {}, job.model)], ["data", job.dataset ? h("code", {}, job.dataset) : "none"], ["task", job.task], ["seed", String(job.seed)],
-    ["recipe", h("code", {}, setOptions(job.recipe.steps, techniques).map(describeStep).join("  →  ") || "pack")],
-    ["controls", job.recipe.controls.map((kind) => kind.replaceAll("_", " ")).join(", ")],
-    ["guard", job.guard ? `${job.guard.metric} may drop by ${job.guard.max_drop}` : "none"], ["created", when(job.created_at)],
+    ["goal", job.goal ? goalWords(job.goal, job.task) : ""], ["time to look", job.goal ? duration(job.goal.budget_s) : ""],
+    ["device", job.goal ? job.goal.device : ""], ["candidate of", job.parent ? link(`/jobs/${job.parent}`, h("code", {}, job.parent)) : ""],
+    ["recipe", job.recipe ? h("code", {}, setOptions(job.recipe.steps, techniques).map(describeStep).join("  →  ") || "pack") : ""],
+    ["controls", job.recipe?.controls.map((kind) => kind.replaceAll("_", " ")).join(", ") ?? ""],
+    ["guard", job.guard ? `${job.guard.metric} may drop by ${job.guard.max_drop}` : job.goal ? "" : "none"], ["created", when(job.created_at)],
     ["", link(`/?model=${job.model}${job.dataset ? `&dataset=${job.dataset}` : ""}`, "another job with these inputs")],
   ]);
 }
@@ -115,6 +119,8 @@ async function begin() {
   showJob();
   showRequest(await get("/v1/techniques"));
   showCurves();
+  byId("curves").hidden = Boolean(job.goal); // its candidates train, each on a page of its own
+  if (job.goal) watchCandidates(id, () => FINAL.has(job.state)).catch(showProblem);
   const timer = setInterval(redraw, 500);
   for await (const event of events(`/v1/jobs/${id}/events`, ended)) await take(event);
   clearInterval(timer);

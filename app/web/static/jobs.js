@@ -2,6 +2,7 @@
 
 import { get, sleep } from "/static/api.js";
 import { badge, byId, h, percent, showProblem, table, when } from "/static/dom.js";
+import { goalWords } from "/static/goal.js";
 
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 const PAUSE_MS = 4000;
@@ -12,12 +13,12 @@ function draw() {
   const jobs = [...found.values()];
   const link = (job) => h("a", { href: job.artifact ? `/jobs/${job.id}/result` : `/jobs/${job.id}` }, job.id.slice(0, 6), "…", job.id.slice(-6));
   const rows = jobs.map((job) => [
-    h("span", { title: job.id }, link(job)), badge(job.state), job.recipe.steps.map((step) => step.technique).join(" → ") || "pack",
+    h("span", { title: job.id }, link(job)), badge(job.state), job.goal ? `goal: ${goalWords(job.goal, job.task)}` : job.recipe.steps.map((step) => step.technique).join(" → ") || "pack",
     FINAL.has(job.state) ? "" : h("progress", { max: 1, value: job.progress, "aria-label": `Progress of ${job.id}: ${percent(job.progress)}` }),
     job.error ? job.error.title : FINAL.has(job.state) ? "" : job.stage, when(job.created_at),
   ]);
   const empty = h("div", { class: "empty" }, h("p", {}, "No job yet."), h("a", { class: "button primary", href: "/" }, "Start the first one"));
-  byId("jobs").replaceChildren(jobs.length ? h("div", { class: "card scroll" }, table(["Job", "State", "Recipe", "Progress", "Stage", "Created"], rows)) : empty);
+  byId("jobs").replaceChildren(jobs.length ? h("div", { class: "card scroll" }, table(["Job", "State", "Recipe or goal", "Progress", "Stage", "Created"], rows)) : empty);
   byId("jobs").setAttribute("aria-busy", "false");
   byId("older").hidden = !after;
 }

@@ -1,10 +1,11 @@
 // What a job achieved: verdict, before and after, steps, layers, the way to run it again.
 
+import { drawAgain } from "/static/again.js";
 import { call, get, post, saveFile, sleep } from "/static/api.js";
 import { drawCauses } from "/static/causes.js";
 import { pairBars, shareBars } from "/static/charts.js";
-import { setOptions } from "/static/defaults.js";
 import { byId, duration, facts, figureName, figureValue, h, isShare, problemNotice, scaled, showProblem, table } from "/static/dom.js";
+import { drawSearch, recommendedOf } from "/static/search.js";
 
 const id = byId("verdict").dataset.job;
 const MANY_LAYERS = 400;
@@ -83,30 +84,6 @@ function drawShares({ tensors }) {
   shareBars(byId("share-chart"), [...slowest, { name: "everything else", share: Math.max(0, 1 - shown) }], "Where the time goes", percent);
 }
 
-function copyable(title, text) {
-  const button = h("button", { type: "button", class: "small", onclick: async () => {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-    await sleep(1500);
-    button.textContent = "Copy";
-  } }, "Copy");
-  return [h("div", { class: "copy" }, h("h3", {}, title), navigator.clipboard ? button : null), h("pre", {}, text)];
-}
-
-function drawAgain(job, techniques) {
-  const limit = job.recipe.pack?.max_load_ms;
-  const pack = job.recipe.pack ? { pack: limit ? { max_load_ms: limit } : {} } : {};
-  const controls = job.recipe.controls.length ? { controls: job.recipe.controls } : {};
-  const recipe = { version: 1, ...pack, steps: setOptions(job.recipe.steps, techniques), ...controls };
-  const body = { model: job.model, ...(job.dataset ? { dataset: job.dataset } : {}), task: job.task, seed: job.seed, recipe, ...(job.guard ? { guard: job.guard } : {}) };
-  const curl = `curl -X POST ${location.origin}/v1/jobs -H 'Content-Type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
-  const quoted = (value) => (value === null ? "None" : JSON.stringify(value));
-  const steps = JSON.stringify(job.recipe.pack || job.recipe.controls.length ? recipe : recipe.steps).replaceAll(":true", ":True").replaceAll(":false", ":False");
-  const python = `from modelpress import Client\njob = Client("${location.origin}").submit("${job.model}", ${steps}, ${quoted(job.dataset)}, task="${job.task}", seed=${job.seed})`;
-  byId("again").replaceChildren(...copyable("Recipe", JSON.stringify(recipe, null, 2)), ...copyable("curl", curl), ...copyable("Python", python),
-    h("details", { class: "options" }, h("summary", {}, "Full recipe, defaults included"), copyable("Recipe", JSON.stringify(job.recipe, null, 2))));
-}
-
 function drawEnvironment(report) {
   const { environment, digests } = report;
   facts(byId("environment"), [
@@ -167,6 +144,7 @@ function benchmarkTable({ candidate, original, speedups }) {
 async function begin() {
   const job = await get(`/v1/jobs/${id}`);
   const techniques = await get("/v1/techniques");
+  byId("parent").replaceChildren(job.parent ? h("a", { href: `/jobs/${job.parent}` }, "a candidate of ", h("code", {}, job.parent)) : "");
   let report;
   try {
     report = await get(`/v1/jobs/${id}/report`);
@@ -176,10 +154,11 @@ async function begin() {
     byId("downloads").replaceChildren(h("a", { class: "button", href: `/jobs/${id}` }, "See the job"));
     return;
   }
-  byId("verdict").textContent = report.verdict;
-  document.title = `${report.verdict} · modelpress`;
+  const missed = report.search && !report.search.recommended; // what is told then is of what comes closest
+  byId("verdict").textContent = missed ? "The goal is not met" : report.verdict;
+  document.title = `${byId("verdict").textContent} · modelpress`;
   const notes = report.notes.length ? h("div", { class: "notice" }, h("strong", {}, "Worth knowing"), h("ul", {}, report.notes.map((note) => h("li", {}, note)))) : "";
-  byId("notes").replaceChildren(report.guard ? problemNotice(report.guard) : "", notes);
+  byId("notes").replaceChildren(report.guard ?? job.error ? problemNotice(report.guard ?? job.error) : "", notes);
   drawDownloads(job);
   byId("causes-card").hidden = !report.guard_causes;
   if (report.guard_causes) drawCauses(byId("causes"), report.guard_causes);
@@ -187,9 +166,10 @@ async function begin() {
   drawControls(report);
   drawSteps(report);
   drawLayers(report);
-  drawAgain(job, techniques);
+  drawAgain(job, recommendedOf(report.search)?.recipe ?? null, techniques);
   drawEnvironment(report);
-  byId("result").hidden = false;
+  byId("result").hidden = false; // the charts below take the width that they find
+  drawSearch(report.search);
   drawCharts(report);
   drawShares(report);
   byId("benchmark").hidden = !job.artifact;

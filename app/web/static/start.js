@@ -2,6 +2,7 @@
 
 import { call, get } from "/static/api.js";
 import { byId, h, scaled, showProblem } from "/static/dom.js";
+import { goalOfFields } from "/static/goal.js";
 import { columnFields, picker } from "/static/picker.js";
 import { RecipeBuilder } from "/static/recipe.js";
 
@@ -36,10 +37,20 @@ let builder = null;
 let idempotencyKey = crypto.randomUUID?.() ?? String(Math.random());
 
 function refresh() {
-  const missing = !chosen.model ? "Choose a model first." : !builder?.steps.length ? "Add at least one step." : needsData();
+  const missing = !chosen.model ? "Choose a model first." : wantsGoal() ? needsRows() : !builder?.steps.length ? "Add at least one step." : needsData();
   byId("submit").disabled = Boolean(missing);
   byId("submit-hint").textContent = missing || "Ready.";
   idempotencyKey = crypto.randomUUID?.() ?? String(Math.random()); // another request from here on
+}
+
+const wantsGoal = () => document.querySelector("#ways input:checked").value === "goal";
+const needsRows = () => (chosen.dataset ? "" : "Candidates are trained and measured: choose a data set.");
+
+// A goal has bounds of its own, so the guard goes with the recipe.
+function showWay() {
+  const goal = wantsGoal();
+  byId("goal-part").hidden = !goal;
+  for (const id of ["recipe-part", "guard-title", "guard-drop", "guard-metric"]) byId(id).hidden = goal;
 }
 
 function needsData() {
@@ -59,8 +70,8 @@ function request() {
   const drop = byId("max-drop").value;
   return {
     model: chosen.model.id, ...(chosen.dataset ? { dataset: chosen.dataset.id } : {}), task: byId("task").value,
-    seed: Number(byId("seed").value), recipe: { ...builder.value(), ...recipeOptions() },
-    ...(drop === "" ? {} : { guard: { metric: byId("metric").value, max_drop: Number(drop) } }),
+    seed: Number(byId("seed").value), ...(wantsGoal() ? { goal: goalOfFields() } : { recipe: { ...builder.value(), ...recipeOptions() } }),
+    ...(drop === "" || wantsGoal() ? {} : { guard: { metric: byId("metric").value, max_drop: Number(drop) } }),
   };
 }
 
@@ -107,7 +118,9 @@ async function submit(event) {
 
 async function begin() {
   byId("job-form").addEventListener("submit", submit);
+  byId("ways").addEventListener("change", showWay);
   byId("job-form").addEventListener("change", refresh);
+  showWay(); // a browser that goes back keeps what was chosen
   const page = await get("/v1/techniques");
   builder = new RecipeBuilder(page.items ?? page, () => builder && refresh());
   const offered = PRESETS.filter(({ steps }) => steps.every(({ technique }) => builder.techniques.has(technique)));

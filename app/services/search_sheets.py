@@ -1,0 +1,98 @@
+"""What a job with a goal found, as tables: the points, and what coarser values cost."""
+
+from collections.abc import Sequence
+
+from app.contracts.recipe import Recipe
+from app.contracts.search import LayerDamage, Point, Search
+from app.services.sheets import Sheet, bytes_shown, drop_shown, shown, times
+
+_POINT_HEADER = [
+    *("candidate", "", "round", "file", "smaller", "p50", "faster", "memory", "validation drop"),
+    *("test drop", "most that a class lost", "p50: predicted, measured", "misses", "job"),
+]
+_DAMAGE_HEADER = ["values", "tensor", "operator", "parameters", "damage"]
+_MOST_LAYERS = 8  # for each setting; the JSON report has them all
+_SETTINGS = ("int8", "int4", "ternary", "binary")
+
+
+def search_sheets(search: Search) -> list[Sheet]:
+    """Return the tables, the points first."""
+    return [
+        Sheet("What was found", _POINT_HEADER, [_point_row(search, point) for point in ranked(search)]),
+        Sheet("What coarser values cost", _DAMAGE_HEADER, [_damage_row(layer) for layer in worst(search.sensitivity)]),
+    ]
+
+
+def recommended_recipe(search: Search | None) -> Recipe | None:
+    """Return the recipe of the point that is recommended, if one is."""
+    points = search.points if search else []
+    return next((point.recipe for point in points if search and point.job == search.recommended), None)
+
+
+def mark(search: Search, point: Point) -> str:
+    """Say what distinguishes a point: recommended, on the front, close to the goal, failed."""
+    if point.job == search.recommended:
+        return "recommended"
+    if point.figures is None:
+        return "failed"
+    told = ["front"] if point.job in search.front else []
+    return ", ".join([*told, "nearest"] if point.job in search.nearest else told)
+
+
+def ranked(search: Search) -> list[Point]:
+    """Return the points: the recommended first, then the front by size, then the others, last what failed."""
+
+    def place(point: Point) -> tuple[int, int]:
+        if point.figures is None:
+            return 3, 0
+        first = 0 if point.job == search.recommended else 1 if point.job in search.front else 2
+        return first, point.figures.file_bytes
+
+    return sorted(search.points, key=place)
+
+
+def worst(layers: Sequence[LayerDamage]) -> list[LayerDamage]:
+    """Return for each setting, finest first, the tensors that it damages most."""
+    return [
+        layer
+        for setting in _SETTINGS
+        for layer in sorted((one for one in layers if one.setting == setting), key=lambda one: -one.damage)[
+            :_MOST_LAYERS
+        ]
+    ]
+
+
+def _point_row(search: Search, point: Point) -> list[str]:
+    figures = point.figures
+    return [
+        point.name,
+        mark(search, point),
+        str(point.round),
+        bytes_shown(figures.file_bytes) if figures else "",
+        times(point.smaller),
+        _ms(figures.p50_ms if figures else None),
+        times(point.faster),
+        bytes_shown(figures.resident_bytes) if figures and figures.resident_bytes is not None else "",
+        drop_shown(search.metric, point.validation_drop),
+        drop_shown(search.metric, point.test_drop),
+        drop_shown("accuracy", point.recall_drop),  # a recall is a share, whatever the metric
+        _predicted(point),
+        point.error.title if point.error else "; ".join(point.misses),
+        point.job,
+    ]
+
+
+def _predicted(point: Point) -> str:
+    measured = point.figures.p50_ms if point.figures else None
+    if point.predicted_p50_ms is None:
+        return ""
+    told = f"{_ms(point.predicted_p50_ms)}, {_ms(measured) or 'not measured'}"
+    return f"{told} ({point.predicted_p50_ms / measured - 1:+.0%})" if measured else told
+
+
+def _ms(value: float | None) -> str:
+    return shown("p50_ms", value) if value is not None else ""
+
+
+def _damage_row(layer: LayerDamage) -> list[str]:
+    return [layer.setting, layer.tensor, layer.operator, f"{layer.parameters:,}", f"{layer.damage:.3g}"]
