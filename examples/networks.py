@@ -42,11 +42,10 @@ class _Builder:
         shift = [self.weight(f"{name}.bias", np.zeros(out))] if bias else []
         return self.node("Conv", [x, weight, *shift], f"{name}.conv", **window)
 
-    def model(self, name: str, side: int, classes: int) -> onnx.ModelProto:
-        """Return the checked model from `image` (batch, 1, side, side) to `logits` (batch, classes)."""
-        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, side, side])
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
-        graph = helper.make_graph(self.nodes, name, [image], [logits], self.weights)
+    def model(self, name: str, x: tuple[str, *tuple[int, ...]], y: tuple[str, int]) -> onnx.ModelProto:
+        """Return the checked model; `x` and `y` are the input's and the output's name and sizes of one row."""
+        row, answer = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", *axes]) for n, *axes in (x, y))
+        graph = helper.make_graph(self.nodes, name, [row], [answer], self.weights)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="modelpress-examples"
         )
@@ -69,6 +68,15 @@ class _Builder:
         return self.node("Relu", [self.node("Add", [y, shortcut], f"{name}.add")], f"{name}.relu")
 
 
+def perceptron(features: int, width: int, seed: int = 0) -> onnx.ModelProto:
+    """Return a network of two hidden layers from `x` (batch, features) to `y` (batch, 1), for a figure."""
+    build = _Builder(np.random.default_rng(seed))
+    x = build.node("Relu", [build.dense("x", "hidden1", features, width)], "hidden1.relu")
+    x = build.node("Relu", [build.dense(x, "hidden2", width, width)], "hidden2.relu")
+    build.dense(x, "head", width, 1, "y")
+    return build.model("perceptron", ("x", features), ("y", 1))
+
+
 def lenet_300_100(classes: int = 10, seed: int = 0) -> onnx.ModelProto:
     """Return LeCun's network of two hidden layers for pictures (batch, 1, 28, 28): 266,610 parameters."""
     build = _Builder(np.random.default_rng(seed))
@@ -76,7 +84,7 @@ def lenet_300_100(classes: int = 10, seed: int = 0) -> onnx.ModelProto:
     x = build.node("Relu", [build.dense(x, "hidden1", 28 * 28, 300)], "hidden1.relu")
     x = build.node("Relu", [build.dense(x, "hidden2", 300, 100)], "hidden2.relu")
     build.dense(x, "head", 100, classes, "logits")
-    return build.model("lenet_300_100", 28, classes)
+    return build.model("lenet_300_100", ("image", 1, 28, 28), ("logits", classes))
 
 
 def lenet_5(classes: int = 10, seed: int = 0) -> onnx.ModelProto:
@@ -90,7 +98,7 @@ def lenet_5(classes: int = 10, seed: int = 0) -> onnx.ModelProto:
     x = build.node("Flatten", [x], "features", axis=1)
     x = build.node("Relu", [build.dense(x, "hidden", 800, 500)], "hidden.relu")
     build.dense(x, "head", 500, classes, "logits")
-    return build.model("lenet_5", 28, classes)
+    return build.model("lenet_5", ("image", 1, 28, 28), ("logits", classes))
 
 
 def residual_cnn(
@@ -109,4 +117,4 @@ def residual_cnn(
             into = width
     x = build.node("Flatten", [build.node("GlobalAveragePool", [x], "pool")], "features", axis=1)
     build.dense(x, "head", into, classes, "logits")
-    return build.model("residual_cnn", side, classes)
+    return build.model("residual_cnn", ("image", 1, side, side), ("logits", classes))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_diabetes, load_digits
 
-from examples.networks import lenet_5, lenet_300_100, residual_cnn
+from examples.networks import lenet_5, lenet_300_100, perceptron, residual_cnn
 from workers.compute.autograd.training import Fit, fit
-from workers.compute.datasets.samples import Dataset, Samples
+from workers.compute.datasets.samples import Dataset, Samples, Task
 from workers.compute.graph import model as graph
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian package dataset-fashion-mnist
@@ -24,14 +24,29 @@ def digits(folder: Path, epochs: float = 12) -> tuple[Path, Path]:
     """Write `digits.onnx`, a trained residual CNN, and `digits.npz`: 1,797 scikit-learn digits of 8×8."""
     bunch = load_digits()
     pictures = (bunch.images / 16).astype(np.float32)[:, None]
-    order = np.random.default_rng(0).permutation(len(pictures))
-    split = np.full(len(order), "test", dtype="U10")
-    split[order[: int(len(order) * _TRAIN_SHARE)]] = "train"
-    split[order[int(len(order) * _TRAIN_SHARE) : int(len(order) * (_TRAIN_SHARE + 0.1))]] = "validation"
-    labels = bunch.target.astype(np.int64)
+    labels, split = bunch.target.astype(np.int64), _drawn(len(pictures), 0.1)
     data = written(folder / "digits.npz", {"image": pictures, "label": labels, "split": split})
     recipe = Recipe(lambda: residual_cnn(WIDTHS, BLOCKS, 8, 10), epochs)
     return trained(folder / "digits.onnx", recipe, data), data
+
+
+def diabetes(folder: Path) -> tuple[Path, Path]:
+    """Write `diabetes.onnx`, a trained perceptron, and `diabetes.npz`: scikit-learn's 442 patients and their course."""
+    bunch = load_diabetes()
+    course = (bunch.target - bunch.target.mean()) / bunch.target.std()
+    rows = {"x": (bunch.data * len(bunch.data) ** 0.5).astype(np.float32), "label": course.astype(np.float32)}
+    data = written(folder / "diabetes.npz", {**rows, "split": _drawn(len(course), 0.15)})
+    recipe = Recipe(lambda: perceptron(10, 128), 10, 1e-3, 16, task="regression")
+    return trained(folder / "diabetes.onnx", recipe, data), data
+
+
+def _drawn(rows: int, validation: float) -> np.ndarray:
+    """Return a split for each row, the same for as many rows."""
+    order = np.random.default_rng(0).permutation(rows)
+    split = np.full(rows, "test", dtype="U10")
+    split[order[: int(rows * _TRAIN_SHARE)]] = "train"
+    split[order[int(rows * _TRAIN_SHARE) : int(rows * (_TRAIN_SHARE + validation))]] = "validation"
+    return split
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,7 @@ class Recipe:
     learning_rate: float = 2e-3
     batch_size: int = 64
     rows: int = 55_000
+    task: Task = "classification"
 
 
 FASHION_NETWORKS = {
@@ -90,7 +106,7 @@ def trained(model: Path, recipe: Recipe, data: Path) -> Path:
     whole = Samples(inputs, labels)
     parts = [whole.take(np.flatnonzero(split == name)) for name in ("train", "validation", "test")]
     settings = Fit(epochs=recipe.epochs, learning_rate=recipe.learning_rate, batch_size=recipe.batch_size, patience=100)
-    fit(network, Dataset(*parts, task="classification"), settings, progress=_print_progress(model.stem))
+    fit(network, Dataset(*parts, task=recipe.task), settings, progress=_print_progress(model.stem))
     graph.save(network, model)
     return model
 

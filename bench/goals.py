@@ -1,0 +1,109 @@
+"""A goal in place of a recipe: the same requests on text, pictures, a table and a model without labels.
+
+    python -m bench.goals [text origin pictures table direction]      about an hour on 2 cores for each text task
+
+Nothing but the goal is said; each budget is half an hour. The recommended file is then raced against the original by
+the benchmark endpoint, and its predicted latency compared with the one that its report measured.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from app.contracts.job import Limits, TaskName
+from app.contracts.search import Point, Search
+from bench._service import FOLDER, place, service, table, times, write
+from bench.text import inputs
+from examples import paddle
+from examples.originals import diabetes, fashion
+from modelpress.client import Client
+
+GOALS: dict[str, dict[str, object]] = {
+    "smallest, 1 point": {"minimize": "size", "max_drop": 0.01},
+    "fastest, half a point": {"minimize": "latency", "max_drop": 0.005},
+}
+_LIMITS = Limits(max_run_s=7200)
+_HEADS = (
+    *("goal", "recommended", "smaller", "faster, batch 1", "faster, batch 8", "validation", "test"),
+    *("foretold", "candidates", "minutes"),
+)
+
+
+def _mails(task: str) -> tuple[Path, Path]:
+    folder = inputs(task)
+    return folder / "teacher.zip", folder / "mails.jsonl"
+
+
+def _direction() -> tuple[Path, Path]:
+    folder = Path("var/examples/paddle")
+    if not (folder / "lines.npz").exists():
+        paddle.main(folder)
+    return folder / "direction.onnx", folder / "lines.npz"
+
+
+_CASES: dict[str, tuple[Callable[[], tuple[Path, Path]], TaskName]] = {
+    "text": (lambda: _mails("spam"), "classification"),
+    "origin": (lambda: _mails("origin"), "classification"),
+    "pictures": (lambda: fashion(FOLDER / "originals", "lenet-5"), "classification"),
+    "table": (lambda: diabetes(FOLDER / "originals"), "regression"),
+    "direction": (_direction, "match"),
+}
+
+
+def main(cases: list[str]) -> None:
+    """Ask for each goal on each model and write a table for each."""
+    with service() as client:
+        for case in cases:
+            make, task = _CASES[case]
+            model, data = make()
+            uploaded = client.upload_model(model), client.upload_dataset(data)
+            rows = [_row(client, name, goal, uploaded, task) for name, goal in GOALS.items()]
+            said = "\n".join(f"- {name}: {why}" for name, (why, _) in zip(GOALS, rows, strict=True))
+            first = client.report(next(iter(client.jobs())).id)
+            write(f"goals-{case}", f"{place(first)}.\n\n{table(_HEADS, [row for _, row in rows])}\n\n{said}")
+
+
+def _row(
+    client: Client, name: str, goal: dict[str, object], uploaded: tuple[object, object], task: TaskName
+) -> tuple[str, list[str]]:
+    model, dataset = uploaded
+    job = client.wait(client.optimize(model, goal, dataset, task=task, limits=_LIMITS))  # type: ignore[arg-type]
+    if job.artifact is None:
+        return f"not met: {job.error}", [name, "none", *[""] * (len(_HEADS) - 2)]
+    report = client.report(job)
+    found = report.search
+    if found is None:
+        raise RuntimeError(job.id)
+    best = next(each for each in found.points if each.job == found.recommended)
+    raced = client.benchmark(job.artifact, batch_sizes=[1, 8], threads=2).result
+    if raced is None:
+        raise RuntimeError(job.artifact)
+    speeds = [times(raced.speedups[key]) if (key := f"{batch}@2") in raced.speedups else "" for batch in (1, 8)]
+    took = (job.ended_at - job.started_at).total_seconds() / 60 if job.ended_at and job.started_at else 0.0
+    print(f"{name}: {found.why}  load {os.getloadavg()[0]:.1f}", flush=True)
+    drops = [_drop(best.validation_drop), _drop(best.test_drop)]
+    row = [name, best.name, f"**{raced.size_ratio:.1f}×**", *speeds, *drops, _foretold(best)]
+    return found.why, [*row, _tried(found), f"{took:.0f}"]
+
+
+def _drop(value: float | None) -> str:
+    return "" if value is None else f"{-100 * value:+.2f} points".replace("-", "−")
+
+
+def _foretold(best: Point) -> str:
+    if best.predicted_p50_ms is None or best.figures is None or best.figures.p50_ms is None:
+        return ""
+    measured = best.figures.p50_ms
+    return f"{best.predicted_p50_ms:.3g} ms, {best.predicted_p50_ms / measured - 1:+.0%} of {measured:.3g}".replace(
+        "-", "−"
+    )
+
+
+def _tried(found: Search) -> str:
+    meeting = sum(each.meets for each in found.points)
+    return f"{len(found.points)}, {meeting} meet it; ended by its {found.ended_by}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(_CASES))
