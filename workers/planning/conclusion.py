@@ -80,11 +80,11 @@ def _reason(goal: Goal, metric: MetricName, best: Point, measured: Sequence[Poin
     noun = "candidate" if meeting == 1 else "candidates"
     facts = [f"{best.smaller:.1f} times smaller" if best.smaller else "", _speed(best), _change(best, metric)]
     said = ", ".join(filter(None, facts))
-    first = f"`{best.name}` is the {superlative} of {meeting} {noun} that meet the goal: {said}."
+    first = f"“{best.name}” is the {superlative} of {meeting} {noun} that meet the goal: {said}."
     bolder = [each for each in measured if not each.meets and cost(goal, each) < cost(goal, best)]
     if bolder:
         next_one = max(bolder, key=lambda each: cost(goal, each))
-        return f"{first} `{next_one.name}` would go further, but {'; '.join(next_one.misses)}."
+        return f"{first} “{next_one.name}” would go further, but {'; '.join(next_one.misses)}."
     others = len(measured) - meeting
     return f"{first} {_count(others)} of the others that were measured went further."
 
@@ -108,7 +108,7 @@ def _shortfall(survey: Survey, goal: Goal, metric: MetricName, nearest: Sequence
     worst = next((each for each in survey.sensitivity), None)
     hint = f" Most sensitive is {worst.tensor} ({worst.operator})." if worst else ""
     allow = f" To take it, allow {' and '.join(needed)}." if needed else ""
-    return f"Nothing meets the goal; `{closest.name}` comes closest, but {'; '.join(closest.misses)}.{allow}{hint}"
+    return f"Nothing meets the goal; “{closest.name}” comes closest, but {'; '.join(closest.misses)}.{allow}{hint}"
 
 
 def _speed(found: Point) -> str:

@@ -37,11 +37,11 @@ def test_the_smallest_that_meets_the_goal_is_recommended_and_what_goes_further_i
     )
     assert name_of(found, found.recommended) == "bold"
     assert (
-        "`bold` is the smallest of 2 candidates that meet the goal: 100.0 times smaller, 20.0 times as fast"
+        "“bold” is the smallest of 2 candidates that meet the goal: 100.0 times smaller, 20.0 times as fast"
         in found.why
     )
     assert "0.80 points lower" in found.why
-    assert "`too bold` would go further, but accuracy falls by 3.00 points, 1.00 points are allowed" in found.why
+    assert "“too bold” would go further, but accuracy falls by 3.00 points, 1.00 points are allowed" in found.why
     best = next(each for each in found.points if each.job == found.recommended)
     assert best.validation_drop == pytest.approx(0.008)
     assert best.test_drop == pytest.approx(0.013)
@@ -92,7 +92,7 @@ def test_a_goal_that_nothing_meets_says_what_would_be_needed() -> None:
     found = conclude(survey(sensitivity=[worst]), goal, "classification", done, "budget")
     assert found.recommended is None
     assert [name_of(found, job) for job in found.nearest] == ["near", "far"]
-    assert "`near` comes closest, but accuracy falls by 2.00 points" in found.why
+    assert "“near” comes closest, but accuracy falls by 2.00 points" in found.why
     assert "allow a drop of 2.00 points and 2,000,000 bytes" in found.why
     assert "Most sensitive is head.weight (Gemm)." in found.why
     assert found.ended_by == "budget"
