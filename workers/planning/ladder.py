@@ -7,7 +7,7 @@ same rung can be tried for a short and then for a long time.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from app.contracts.goal import Goal
+from app.contracts.goal import DeviceProfile, Goal
 from app.contracts.job import TaskName
 from app.contracts.recipe import Recipe
 from app.contracts.survey import Survey
@@ -20,6 +20,16 @@ _TEXT_RATE, _TERNARY_RATE = 0.0005, 0.001
 _CLUSTERS, _SHARED_FROM = 16, 256
 _SPARSITIES = (0.8, 0.9)
 _CUTS = (0.5, 0.75)
+# What a device calculates with: integers, of 7 bits where a processor may have no dot product that keeps all 8 from
+# saturating; a GPU's runtime has no kernels for dynamic integers, so that there weights are halved in the file alone.
+_LOW: dict[DeviceProfile, Step] = {
+    "cpu-server": {"technique": "quantize_int8"},
+    "cpu-edge": {"technique": "quantize_int8", "reduce_range": True},
+    "mobile": {"technique": "quantize_int8"},
+    "gpu": {"technique": "quantize_fp16"},
+}
+_LOW_NAMES: dict[DeviceProfile, str] = {"gpu": "half precision"}
+_BITS = {"int8": 8.0, "half precision": 16.0}
 
 
 @dataclass(frozen=True)
@@ -48,14 +58,17 @@ class Rung:
 
 def rungs(survey: Survey, goal: Goal, task: TaskName) -> list[Rung]:
     """Return the rungs for a goal, from careful to bold; the first two need no training and always work."""
-    quick = [
-        Rung("stored smaller", 1.0, 1.0, 30.0),
-        Rung("int8", 1.0, 1.0, 8.0, after=({"technique": "quantize_int8"},)),
-    ]
+    low = _low_name(goal)
+    quick = [Rung("stored smaller", 1.0, 1.0, 30.0), Rung(low, 1.0, 1.0, _BITS[low], after=(_LOW[goal.device],))]
     if not survey.rows:
         return quick
     trained = _stacks(survey, goal, task) if survey.layers > 1 else _networks(survey, goal, task)
     return [*quick, *trained]
+
+
+def _low_name(goal: Goal) -> str:
+    """Return the number format that the goal's device calculates with, in words."""
+    return _LOW_NAMES.get(goal.device, "int8")
 
 
 def _distilled(survey: Survey, task: TaskName, rate: float | None) -> Step:
@@ -70,7 +83,7 @@ def _stacks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
     rate = _TEXT_RATE if survey.tables else None
     teach = _distilled(survey, task, rate)
     ternary: Step = {"technique": "ternarize", "learning_rate": _TERNARY_RATE}
-    int8: Step = {"technique": "quantize_int8"}
+    low, lowered = _low_name(goal), (_LOW[goal.device],)
     for keep in dict.fromkeys(count for count in (half, 2, 1) if count <= half):
         narrow = keep < half
         before = tuple(_shape(survey, keep, narrow=narrow))
@@ -80,9 +93,10 @@ def _stacks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
         if goal.minimize == "size":
             thin: Step = {"technique": "factorize", "kinds": ["embeddings"], "rank": _TABLE_RANK, **_UNTRAINED}
             tables = (thin,) if survey.tables and narrow else ()
-            yield Rung(f"{name}, ternary", share, share / 2, 1.6, (*before, *tables), (teach, ternary), (int8,))
+            after = lowered if low == "int8" else ()  # half precision would take the ternary values apart
+            yield Rung(f"{name}, ternary", share, share / 2, 1.6, (*before, *tables), (teach, ternary), after)
         else:
-            yield Rung(f"{name}, int8", share, share, 8.0, before, (teach,), (int8,))
+            yield Rung(f"{name}, {low}", share, share, _BITS[low], before, (teach,), lowered)
 
 
 def _shape(survey: Survey, keep: int, *, narrow: bool) -> Iterator[Step]:
@@ -109,9 +123,8 @@ def _networks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
         left = (1 - ratio) ** 2
         cut: Step = {"technique": "prune_neurons", "ratio": ratio, **_UNTRAINED}
         yield Rung(f"{1 - ratio:.0%} of the width", left, left, 32.0, (cut,), (teach,), folded)
-        yield Rung(
-            f"{1 - ratio:.0%} of the width, int8", left, left, 8.0, (cut,), (teach,), ({"technique": "quantize_int8"},)
-        )
+        low, lowered = _low_name(goal), (_LOW[goal.device],)
+        yield Rung(f"{1 - ratio:.0%} of the width, {low}", left, left, _BITS[low], (cut,), (teach,), lowered)
 
 
 def _small(folded: tuple[Step, ...], *, narrower: bool) -> Iterator[Rung]:

@@ -32,7 +32,10 @@ def names(candidates: list[Candidate]) -> list[str]:
     macs=st.sampled_from([None, 0, 1000, 10**12]),
     labelled=st.booleans(),
     goal=st.builds(
-        Goal, minimize=st.sampled_from(["size", "latency", "memory"]), budget_s=st.sampled_from([60, 1800, 86_400])
+        Goal,
+        device=st.sampled_from(["cpu-server", "cpu-edge", "mobile", "gpu"]),
+        minimize=st.sampled_from(["size", "latency", "memory"]),
+        budget_s=st.sampled_from([60, 1800, 86_400]),
     ),
     task=st.sampled_from(["classification", "regression", "match"]),
 )
@@ -41,7 +44,7 @@ def test_every_survey_gets_valid_recipes_and_the_plain_ones_always(
 ) -> None:
     found = survey(**counts, rows=rows, macs=macs, labelled=labelled)
     first = next_round(found, goal, task, [])
-    assert names(first)[:2] == ["stored smaller", "int8"]
+    assert names(first)[:2] == ["stored smaller", "half precision" if goal.device == "gpu" else "int8"]
     assert len(set(names(first))) == len(first)
     assert (len(first) > 2) == (rows > 0 and bool(rungs(found, goal, task)[2:]))
     for step in (step for each in first for step in each.recipe.steps):
@@ -54,6 +57,17 @@ def test_a_stack_loses_layers_first_and_then_width() -> None:
     found = names(next_round(survey(), SIZE, "classification", []))
     assert found[2:] == ["3 layers, ternary", "2 layers, narrower, ternary", "1 layer, narrower, ternary"]
     assert "1 layer, narrower, int8" in names(next_round(survey(), LATENCY, "classification", []))
+
+
+def test_a_device_decides_the_number_format() -> None:
+    for minimize in ("size", "latency"):
+        for found in (survey(), image_survey()):
+            for device in ("gpu", "cpu-edge"):
+                goal = Goal(device=device, minimize=minimize)
+                steps = [step for each in next_round(found, goal, "classification", []) for step in each.recipe.steps]
+                lowered = [step for step in steps if step.technique == "quantize_int8"]
+                assert bool(lowered) == (device == "cpu-edge")
+                assert all(getattr(step, "reduce_range", False) for step in lowered)
 
 
 def test_training_takes_no_more_than_its_share_of_the_budget() -> None:
