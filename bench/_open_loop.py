@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,9 +23,9 @@ _LENGTH = b"content-length:"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask, how often, for how long."""
+    """What to ask, how often, for how long; of several gateways each in turn."""
 
-    url: str
+    urls: list[str]
     method: str
     path: str
     per_second: float
@@ -53,12 +54,32 @@ class Found:
         return sum(self.bad.values())
 
 
+class Gateway:
+    """One gateway, with the connections to it that are free."""
+
+    def __init__(self, url: str, plan: Plan) -> None:
+        self._where, self._request = urlsplit(url), written(url, plan)
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def exchange(self) -> int:
+        """Send over a connection that is free, or a new one, and return the answer's status."""
+        if self._idle:
+            reader, writer = self._idle.pop()
+        else:
+            reader, writer = await asyncio.open_connection(self._where.hostname, self._where.port)
+        writer.write(self._request)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(_LENGTH)[2].split(b"\r\n")[0]))
+        self._idle.append((reader, writer))
+        return int(head[9:12])
+
+
 class Drive:
     """Sends every request when it is due, and notes what came of it."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan, self._where, self._sent = plan, urlsplit(plan.url), written(plan)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._plan = plan
+        self._gateways = cycle([Gateway(url, plan) for url in plan.urls])
         self._times: list[float] = []
         self._late: list[float] = []
         self._bad: Counter[str] = Counter()
@@ -78,32 +99,20 @@ class Drive:
         self._late.append(1000 * (time.monotonic() - due))
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                status = await self._exchange()
+                status = await next(self._gateways).exchange()
         except (OSError, EOFError, TimeoutError):
             status = 0
         self._times.append(1000 * (time.monotonic() - due))
         if not 200 <= status < 300:
             self._bad[str(status)] += 1
 
-    async def _exchange(self) -> int:
-        """Send over a connection that is free, or a new one, and return the answer's status."""
-        if self._idle:
-            reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection(self._where.hostname, self._where.port)
-        writer.write(self._sent)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        await reader.readexactly(int(head.partition(_LENGTH)[2].split(b"\r\n")[0]))
-        self._idle.append((reader, writer))
-        return int(head[9:12])
 
-
-def written(plan: Plan) -> bytes:
+def written(url: str, plan: Plan) -> bytes:
     """Return the request as it goes over the wire."""
     body = json.dumps(plan.body).encode() if plan.body is not None else b""
     lines = [
         f"{plan.method} {plan.path} HTTP/1.1",
-        f"Host: {urlsplit(plan.url).netloc}",
+        f"Host: {urlsplit(url).netloc}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
     ]
