@@ -63,6 +63,8 @@ class Gateway:
 
     async def exchange(self) -> int:
         """Send over a connection that is free, or a new one, and return the answer's status."""
+        while self._idle and self._idle[-1][0].at_eof():  # the gateway has closed it, as it may after 75 s
+            self._idle.pop()[1].close()
         if self._idle:
             reader, writer = self._idle.pop()
         else:
