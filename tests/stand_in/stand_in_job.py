@@ -8,9 +8,9 @@ from typing import Any
 MEASUREMENT = {"parameters": 1, "nonzeros": 1, "file_bytes": 1, "zstd_bytes": 1}
 ENVIRONMENT = {"python": "3", "versions": {}, "cpu": "none", "cpu_flags": [], "threads": 1, "device": "cpu"}
 SURVEY = {
-    "rows": 10, "validation_rows": 5, "has_labels": True, "parameters": 10, "macs": None, "file_bytes": 100, "spans": 0,
-    "table_parameters": 0, "matrix_parameters": 10, "convolution_parameters": 0, "batch_norms": 0,
-    "floating_inputs": True, "p50_ms": 1.0,
+    "rows": 10, "labelled": True, "floating_inputs": True, "quality": None, "parameters": 10, "macs": None,
+    "file_bytes": 100, "resident_bytes": None, "p50_ms": 1.0, "layers": 0, "tables": 0, "neurons": 0, "heads": 0,
+    "channels": 0, "batch_norms": 0,
 }  # fmt: skip
 
 

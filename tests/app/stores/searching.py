@@ -16,23 +16,10 @@ from app.stores.database import Database
 from app.stores.tables import jobs
 from app.stores.tables import searches as searches_table
 from app.stores.tables import work as work_table
+from tests.stand_in import stand_in_job
 
 MODEL, DATASET = "mdl_" + "0" * 26, "dst_" + "0" * 26
-SURVEY = Survey(
-    rows=10,
-    validation_rows=5,
-    has_labels=True,
-    parameters=10,
-    macs=None,
-    file_bytes=100,
-    spans=0,
-    table_parameters=0,
-    matrix_parameters=10,
-    convolution_parameters=0,
-    batch_norms=0,
-    floating_inputs=True,
-    p50_ms=1.0,
-)
+SURVEY = Survey.model_validate(stand_in_job.SURVEY)
 RECIPE = {"steps": [{"technique": "share_weights"}]}
 REQUEST = JobCreate.model_validate({"model": MODEL, "dataset": DATASET, "recipe": RECIPE})
 
