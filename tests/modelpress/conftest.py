@@ -14,10 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
 from app.resources import connect
 from app.settings import Settings
 from modelpress import Client
+from modelpress.cli.main import build
 from modelpress.transport import Retry
 from tests.app.acting_worker import ActingWorker
 
@@ -150,3 +152,22 @@ def cutting(gateway: Gateway) -> Iterator[Callable[..., CuttingProxy]]:
     yield start
     for proxy in made:
         proxy.close()
+
+
+@pytest.fixture(scope="module")
+def own_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway whose work the tests of one module do."""
+    with serving(tmp_path_factory.mktemp("own")) as found:
+        yield found
+
+
+@pytest.fixture
+def run(own_gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Return a function that runs the command line beside a model and data, against that gateway."""
+    monkeypatch.setenv("MODELPRESS_SERVER", own_gateway.url)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0amodel")
+    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04data")
+    app = build()
+    return lambda *arguments: CliRunner().invoke(app, arguments)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from app.contracts.job import JobState
 from app.contracts.tasks import WorkKind
@@ -21,9 +21,8 @@ from app.problems import problem_of
 from app.resources import connect
 from app.stores.tables import work
 from modelpress import Client
-from modelpress.cli.main import build
 from tests.app.acting_worker import ActingWorker
-from tests.modelpress.conftest import Gateway, free_port, serving, wait_for
+from tests.modelpress.conftest import Gateway, free_port, wait_for
 from tests.modelpress.publishing import VERDICT, publish, refuse, say, train
 
 CONTENT = os.urandom(50_000)
@@ -75,12 +74,6 @@ class Shift:
         self.worker.end(held, JobState.FAILED, problem)
 
 
-@pytest.fixture(scope="module")
-def own_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with serving(tmp_path_factory.mktemp("cli")) as found:
-        yield found
-
-
 @pytest.fixture
 def shift(own_gateway: Gateway) -> Iterator[Shift]:
     with connect(own_gateway.settings) as resources, Client(own_gateway.url) as client:
@@ -90,17 +83,6 @@ def shift(own_gateway: Gateway) -> Iterator[Shift]:
         yield made
         made.over.set()
         thread.join()
-
-
-@pytest.fixture
-def run(own_gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    monkeypatch.setenv("MODELPRESS_SERVER", own_gateway.url)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.onnx").write_bytes(b"\x08\x0amodel")
-    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04data")
-    app = build()
-    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_compress_when_it_succeeds(run: Callable[..., Result], shift: Shift, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from app.contracts.goal import Goal
 from app.contracts.job import JobState
@@ -18,14 +18,13 @@ from app.contracts.search import Search
 from app.resources import connect
 from app.stores.tables import work
 from modelpress import Client, InvalidInput, Recipe
-from modelpress.cli.main import build
 from modelpress.cli.optimize import count
 from modelpress.cli.quantities import seconds, size_bytes
 from modelpress.cli.running import follow
 from modelpress.cli.units import goal_words
 from tests.app.acting_worker import ActingWorker
 from tests.app.searches import BEST, WHY, WHY_NOT, not_met, search, search_in_vain
-from tests.modelpress.conftest import Gateway, serving
+from tests.modelpress.conftest import Gateway
 from tests.modelpress.publishing import VERDICT, publish, refuse, say, started_job
 
 CONTENT = os.urandom(50_000)
@@ -64,12 +63,6 @@ class Searcher:
             publish(self.worker, job, held, CONTENT, self.found)
 
 
-@pytest.fixture(scope="module")
-def own_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with serving(tmp_path_factory.mktemp("optimize")) as found:
-        yield found
-
-
 @pytest.fixture
 def searcher(own_gateway: Gateway) -> Iterator[Searcher]:
     with connect(own_gateway.settings) as resources, Client(own_gateway.url) as client:
@@ -79,17 +72,6 @@ def searcher(own_gateway: Gateway) -> Iterator[Searcher]:
         yield made
         made.over.set()
         thread.join()
-
-
-@pytest.fixture
-def run(own_gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    monkeypatch.setenv("MODELPRESS_SERVER", own_gateway.url)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.onnx").write_bytes(b"\x08\x0amodel")
-    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04data")
-    app = build()
-    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_optimize_when_it_finds_something(run: Callable[..., Result], searcher: Searcher, tmp_path: Path) -> None:

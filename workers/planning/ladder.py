@@ -119,11 +119,11 @@ def _networks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
     if goal.minimize == "size":
         yield from _small(folded, narrower=bool(cuts))
         return
+    low, lowered = _low_name(goal), (_LOW[goal.device],)
     for ratio in cuts:
         left = (1 - ratio) ** 2
         cut: Step = {"technique": "prune_neurons", "ratio": ratio, **_UNTRAINED}
         yield Rung(f"{1 - ratio:.0%} of the width", left, left, 32.0, (cut,), (teach,), folded)
-        low, lowered = _low_name(goal), (_LOW[goal.device],)
         yield Rung(f"{1 - ratio:.0%} of the width, {low}", left, left, _BITS[low], (cut,), (teach,), lowered)
 
 
