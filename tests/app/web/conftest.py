@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.resources import connect
 from modelpress import Client
@@ -42,17 +42,9 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("needs chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        found = launched(playwright)
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET.split())
         yield found
         found.close()
-
-
-def launched(playwright: Playwright) -> Browser:
-    """Start the browser; on a busy machine it has been seen to trap before it showed anything, so once more if so."""
-    try:
-        return playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET.split())
-    except Error:
-        return playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET.split())
 
 
 @pytest.fixture

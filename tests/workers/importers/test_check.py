@@ -1,7 +1,9 @@
 """Uploads of several files, from the archive to the one file that is stored."""
 
 import io
+import resource
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,14 @@ from workers.compute.channel import Channel
 from workers.compute.files import sha256_of
 from workers.compute.graph import model as module
 from workers.compute.importers import check
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_child() -> Iterator[None]:
+    """Give back the memory that a check takes from its process, which is a child's own where the service runs it."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def examined(scratch: Path, **changes: object) -> ModelSummary:
