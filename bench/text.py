@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from bench._service import Bench, Done, Step, place, points, service, table, times, write
+from bench._stock import right, session
 from examples import spam_teacher
 from workers.compute.intervals import ratio_of_medians
 
@@ -88,39 +88,15 @@ def inputs(task: str) -> Path:
 def _row(name: str, done: Done, mails: Path) -> list[str]:
     speeds = [times(done.race.speedups[f"{batch}@2"]) for batch in (1, 8)]
     size = f"**{done.smaller:.1f}×** smaller ({done.report.after.file_bytes:,} bytes)"
-    right, total = _right(done.file, mails)
-    alone = f"{right:,} of {total:,}; {_decoding(done.file)} decoding nodes left"
+    hits, total = right(done.file, mails)
+    alone = f"{hits:,} of {total:,}; {_decoding(done.file)} decoding nodes left"
     return [name, size, points(done.change("accuracy").difference), *speeds, _load(done.file, mails), alone]
-
-
-def _session(file: Path, optimized: Path | None = None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 2, 3
-    if optimized is not None:
-        options.optimized_model_filepath = str(optimized)
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
-def _right(file: Path, folder: Path) -> tuple[int, int]:
-    """Return how many test mails the file alone classifies right, and of how many."""
-    session = _session(file)
-    with np.load(folder / "mails.npz") as mails:
-        chosen = mails["split"] == "test"
-        labels = mails["label"][chosen]
-        rows = {value.name: mails[value.name][chosen] for value in session.get_inputs()}
-    logits = np.concatenate(
-        [
-            session.run(None, {name: values[at : at + 64] for name, values in rows.items()})[0]
-            for at in range(0, len(labels), 64)
-        ]
-    )
-    return int((logits.argmax(axis=1) == labels).sum()), len(labels)
 
 
 def _decoding(file: Path) -> int:
     """Return how many nodes of the graph that ONNX Runtime runs depend on constants alone."""
     with tempfile.TemporaryDirectory() as folder:
-        _session(file, optimized := Path(folder) / "optimized.onnx")
+        session(file, optimized := Path(folder) / "optimized.onnx")
         graph = onnx.load(optimized).graph
     known, count = {"", *(tensor.name for tensor in graph.initializer)}, 0
     for node in graph.node:
@@ -136,7 +112,7 @@ def _load(file: Path, folder: Path) -> str:
     for turn in range(_LOADS):
         for side in (0, 1) if turn % 2 else (1, 0):
             started = time.perf_counter()
-            _session((file, folder / "teacher.onnx")[side])
+            session((file, folder / "teacher.onnx")[side])
             seconds[side].append(time.perf_counter() - started)
     ours, theirs = (np.array(column)[:, None] for column in seconds)
     ratio = ratio_of_medians(ours, theirs, seed=0)
