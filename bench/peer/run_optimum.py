@@ -1,0 +1,38 @@
+"""Optimum: dynamic int8 by its configuration for AVX512-VNNI, a scale per channel."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from shutil import copyfile
+
+from calibration import config
+from optimum.onnxruntime import ORTQuantizer
+from optimum.onnxruntime.configuration import AutoQuantizationConfig
+
+REQUIREMENTS = [
+    "torch==2.13.0",
+    "optimum-onnx==0.1.0",
+    "onnxruntime==1.32.0",
+    "onnx==1.23.2",
+    "transformers==4.57.6",
+    "optimum==2.1.0",
+]
+POINTS = ["avx512_vnni, per channel"]
+
+
+def main(folder: Path, out: Path) -> None:
+    """Write the file."""
+    with tempfile.TemporaryDirectory() as made:
+        source, target = Path(made) / "source", Path(made) / "target"
+        source.mkdir()
+        copyfile(folder / "teacher.onnx", source / "model.onnx")
+        (source / "config.json").write_text(json.dumps(config(folder)))
+        quantizer = ORTQuantizer.from_pretrained(source)
+        recipe = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+        quantizer.quantize(save_dir=target, quantization_config=recipe)
+        copyfile(next(target.glob("*.onnx")), out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[2]), Path(sys.argv[3]))
