@@ -1,4 +1,4 @@
-"""onnxsim: its simplifier, its dynamic quantisation, then again the simplifier, which drops the floating-point copies left behind."""
+"""onnxsim: simplified, quantised, and simplified again, which drops the floating-point copies left behind."""
 
 import sys
 from pathlib import Path
