@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.contracts.benchmark import BenchmarkResult
 from app.contracts.job import Job, Limits
-from app.contracts.report import Change, Estimate, Report
+from app.contracts.report import Change, Environment, Estimate, Report
 from modelpress.client import Client
 
 RESULTS = Path("docs/results.md")
@@ -112,8 +112,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def place(report: Report) -> str:
-    """Say where figures were taken."""
-    found = report.environment
+    """Say where a report's figures were taken."""
+    return told(report.environment)
+
+
+def told(found: Environment) -> str:
+    """Say where figures are taken, and how busy the machine is."""
     return f"{found.threads} threads of {found.cpu} ({' '.join(found.cpu_flags)}), load {os.getloadavg()[0]:.1f}"
 
 

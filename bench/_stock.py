@@ -1,5 +1,6 @@
 """Files as stock ONNX Runtime alone sees them: their answers on the test mails, counted."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,18 @@ def session(file: Path, optimized: Path | None = None) -> onnxruntime.InferenceS
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
+def mails_to_test(folder: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return these columns of the test mails."""
+    with np.load(folder / "mails.npz") as mails:
+        chosen = mails["split"] == "test"
+        return {name: mails[name][chosen] for name in names}
+
+
 def right(file: Path, folder: Path) -> tuple[int, int]:
     """Return how many test mails the file alone classifies right, and of how many."""
     opened = session(file)
-    with np.load(folder / "mails.npz") as mails:
-        chosen = mails["split"] == "test"
-        labels = mails["label"][chosen]
-        rows = {value.name: mails[value.name][chosen] for value in opened.get_inputs()}
+    rows = mails_to_test(folder, ["label", *(value.name for value in opened.get_inputs())])
+    labels = rows.pop("label")
     logits = np.concatenate(
         [
             opened.run(None, {name: values[at : at + 64] for name, values in rows.items()})[0]

@@ -18,11 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import zstandard
 
-from bench._service import FOLDER, table, times, write
-from bench._stock import right, session
+from bench._service import FOLDER, table, times, told, write
+from bench._stock import mails_to_test, right, session
 from bench.text import inputs
 from workers.compute.datasets.samples import Samples
 from workers.compute.environment import environment
@@ -76,8 +75,8 @@ def main() -> None:
         points.append(Point("modelpress", name, Path(file)))
     rows = [_row(point, folder) for point in points]
     found = environment(2, "cpu")
-    told = f"2 threads of {found.cpu} ({' '.join(found.cpu_flags)}), load {os.getloadavg()[0]:.1f}. ONNX Runtime "
-    write("peers", f"{told}{found.versions['onnxruntime']} measures.\n\n{table(_HEADS, rows)}")
+    where = f"{told(found)}. ONNX Runtime {found.versions['onnxruntime']} measures."
+    write("peers", f"{where}\n\n{table(_HEADS, rows)}")
 
 
 def _compressed(peer: str, folder: Path) -> Iterator[Point]:
@@ -128,8 +127,8 @@ def _run(command: Sequence[str], out: Path, label: str) -> Point:
     print(f"{label}: {recipe}", flush=True)
     began = time.perf_counter()
     limited = ["timeout", "--foreground", str(_PATIENCE_S), *command, str(out)]
-    with log.open("w", encoding="utf-8") as told:
-        process = subprocess.Popen(limited, stdout=told, stderr=subprocess.STDOUT)
+    with log.open("w", encoding="utf-8") as said:
+        process = subprocess.Popen(limited, stdout=said, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)  # `timeout` has waited for the peer, so this counts both
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - began
@@ -168,9 +167,7 @@ def _raced(file: Path, folder: Path) -> Iterator[str]:
     """Race a file against the original on test mails; yield p50 and ratio for each batch size."""
     sessions = [session(each) for each in (file, folder / "teacher.onnx")]
     signatures = [signature_of(each) for each in sessions]
-    with np.load(folder / "mails.npz") as mails:
-        chosen = mails["split"] == "test"
-        columns = {spec.name: mails[spec.name][chosen] for spec in signatures[1].inputs}
+    columns = mails_to_test(folder, [spec.name for spec in signatures[1].inputs])
     for size in _BATCHES:
         racers = [
             Racer(

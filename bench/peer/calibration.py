@@ -1,7 +1,5 @@
 """The rows that peers may calibrate on; runs in every peer's environment, so it needs numpy alone."""
 
-import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +16,3 @@ def batches(folder: Path, rows: int = ROWS) -> Iterator[dict[str, np.ndarray]]:
         columns = {name: mails[name][chosen] for name in INPUTS}
     for row in range(len(chosen)):
         yield {name: values[row : row + 1] for name, values in columns.items()}
-
-
-def config(folder: Path) -> dict[str, object]:
-    """Return the Hugging Face configuration of the model."""
-    with zipfile.ZipFile(folder / "teacher.zip") as archive:
-        found: dict[str, object] = json.loads(archive.read("config.json"))
-    return found

@@ -1,12 +1,11 @@
 """Optimum: dynamic int8 by its configuration for AVX512-VNNI, a scale per channel."""
 
-import json
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from shutil import copyfile
 
-from calibration import config
 from optimum.onnxruntime import ORTQuantizer
 from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
@@ -27,7 +26,8 @@ def main(folder: Path, out: Path) -> None:
         source, target = Path(made) / "source", Path(made) / "target"
         source.mkdir()
         copyfile(folder / "teacher.onnx", source / "model.onnx")
-        (source / "config.json").write_text(json.dumps(config(folder)))
+        with zipfile.ZipFile(folder / "teacher.zip") as archive:
+            archive.extract("config.json", source)
         quantizer = ORTQuantizer.from_pretrained(source)
         recipe = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
         quantizer.quantize(save_dir=target, quantization_config=recipe)
