@@ -101,6 +101,7 @@ class CompressOrder(Contract):
     task: TaskName
     recipe: Recipe
     guard: Guard | None
+    explained: Guard | None = Field(None, description="a larger drop fails nothing, but the report says whence it came")
     seed: int
     device: str = "auto"
     threads: int = 2

@@ -82,7 +82,7 @@ def sheets(story: Story) -> list[Sheet]:
     rows = _rows(report.after.quality)
     return [
         *(search_sheets(report.search) if report.search else []),
-        *(_cause_sheets(report.guard_causes) if report.guard_causes else []),
+        *(_cause_sheets(report.guard_causes, "guard" if report.guard else "goal") if report.guard_causes else []),
         Sheet(
             "Before and after",
             ["figure", "before", "after", "change", "ratio", "verdict"],
@@ -115,9 +115,9 @@ def sheets(story: Story) -> list[Sheet]:
     ]
 
 
-def _cause_sheets(found: GuardCauses) -> list[Sheet]:
+def _cause_sheets(found: GuardCauses, bound: str) -> list[Sheet]:
     return [
-        Sheet("How to meet the guard", ["repair"], [[way.advice] for way in found.repairs]),
+        Sheet(f"How to meet the {bound}", ["repair"], [[way.advice] for way in found.repairs]),
         Sheet("What the drop came from", causes.DROP_HEADER, causes.drop_rows(found)),
         Sheet("Validation rows that turned wrong", causes.ROW_HEADER, causes.turned_rows(found)),
         Sheet(f"Layers put back, on {found.rows:,} validation rows", causes.LAYER_HEADER, causes.layer_rows(found)),

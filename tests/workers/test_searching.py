@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.contracts.job import JobCreate
+from app.contracts.job import Guard, JobCreate
 from app.contracts.report import Report
 from app.contracts.search import Search
-from app.contracts.tasks import Queue, WorkKind
+from app.contracts.tasks import CompressOrder, Queue, WorkKind
 from app.resources import Resources
 from app.stores import records, work
 from app.stores.tables import artifacts, datasets, jobs
@@ -20,6 +20,7 @@ from app.stores.tables import searches as searches_table
 from app.stores.tables import work as work_table
 from tests.stand_in import planner, stack
 from workers.child import Program
+from workers.kinds import compress
 from workers.planning import conclusion, rounds
 from workers.supervisor import Rules
 from workers.sweeper import sweep_once
@@ -131,6 +132,23 @@ def test_candidates_ask_for_what_the_search_does(worker: Worker) -> None:
     assert (document["goal"], document["guard"], document["webhook"]) == (None, None, None)
     assert document["limits"] == {"max_run_s": 77, "max_queue_s": 100_000}
     assert document["recipe"]["steps"][0]["technique"] == "share_weights"
+
+
+def test_candidates_explain_what_they_lose_beyond_the_goal(worker: Worker, tmp_path: Path) -> None:
+    search = submitted(worker, max_drop=0.03)
+    perform(worker, search)
+    first = candidates(worker.resources, search)[0]
+    with worker.resources.database.transaction() as tx:
+        held = work.claim(tx, first, "w", 30.0, 3)
+    assert isinstance(held, work.Claim)
+
+    folder = tmp_path / "order"
+    (folder / "in").mkdir(parents=True)
+    order = compress.KIND.prepare(worker.resources, held, folder)
+
+    assert isinstance(order, CompressOrder)
+    assert order.guard is None
+    assert order.explained == Guard(metric="accuracy", max_drop=0.03)
 
 
 class Bells:

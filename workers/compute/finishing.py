@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from app.contracts.causes import GuardCauses
 from app.contracts.report import Measurement, Quality, Report
 from app.errors import ServiceFault
 from app.problems import problem_of
@@ -36,6 +37,7 @@ class Finished:
     """A recipe that ran through, its controls, why others failed, and when the job began (monotonic seconds).
 
     `refused` is the guard's refusal: then the test rows stay untouched and the figures are those of validation.
+    `causes` tell of a drop larger than a guard, or than the goal that this is a candidate for.
     """
 
     walked: Walked
@@ -43,6 +45,7 @@ class Finished:
     failures: list[str]
     started: float
     refused: Refusal | None
+    causes: GuardCauses | None = None
 
 
 def finish(bench: Bench, done: Finished) -> Report:
@@ -77,7 +80,7 @@ def finish(bench: Bench, done: Finished) -> Report:
         tensors=attributed(last.packed, bench.source, last.model, profile),
         notes=[*notes(facts), *_findings(bench, done, same_rows)],
         guard=problem_of(done.refused.error) if done.refused else None,
-        guard_causes=done.refused.causes if done.refused else None,
+        guard_causes=done.causes,
         seed=bench.order.seed,
         digests=_digests(bench),
         environment=facts.place,

@@ -1,4 +1,4 @@
-"""Holds the result against the guard; where it fails, finds out what the drop came from and what would repair it."""
+"""Holds the result against a guard; where it fails, finds out what the drop came from and what would repair it."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from workers.compute.bench import Bench
 from workers.compute.repairing import Restoration, gentler, restoring, training
 from workers.compute.restoring import Trial, changed, cheapest, extra_bytes, restored, trial
 from workers.compute.scoring import Judge, Scores
-from workers.compute.stepping import Taken
+from workers.compute.stepping import Walked
 from workers.compute.wording import shown
 
 _MOST_CLASSES, _MOST_SAMPLES = 3, 5
@@ -31,10 +31,9 @@ class Refusal:
     causes: GuardCauses
 
 
-def refusal(bench: Bench, last: Taken, reports: Sequence[StepReport], started: float) -> Refusal | None:
+def refusal(bench: Bench, guard: Guard | None, walked: Walked, started: float) -> Refusal | None:
     """Compare the guard's metric on validation rows before and after; `started` is the job's, monotonic seconds."""
-    guard = bench.order.guard
-    before, after = bench.baseline.quality, last.report.measurement.quality
+    before, after = bench.baseline.quality, walked.last.report.measurement.quality
     if guard is None or before is None or after is None:
         return None
     old, new = before.scores[guard.metric], after.scores[guard.metric]
@@ -42,7 +41,7 @@ def refusal(bench: Bench, last: Taken, reports: Sequence[StepReport], started: f
     if drop <= guard.max_drop:
         return None
     budget_s = min(_MOST_S, max(_FEWEST_S, _SHARE * (time.monotonic() - started)))
-    causes = _causes(bench, last, reports, time.monotonic() + budget_s)
+    causes = _causes(bench, guard, walked, time.monotonic() + budget_s)
     detail = (
         f"{guard.metric} fell by {drop:.4f} (from {old.value:.4f} to {new.value:.4f}) on {new.samples:,} validation "
         f"rows; the guard allows {guard.max_drop:.4f}."
@@ -50,8 +49,8 @@ def refusal(bench: Bench, last: Taken, reports: Sequence[StepReport], started: f
     return Refusal(GuardNotMet(" ".join([detail, *_summary(causes)])), causes)
 
 
-def _causes(bench: Bench, last: Taken, reports: Sequence[StepReport], end: float) -> GuardCauses:
-    guard = bench.order.guard or Guard()
+def _causes(bench: Bench, guard: Guard, walked: Walked, end: float) -> GuardCauses:
+    last, reports = walked.last, walked.reports
     before, after = bench.baseline.quality, last.report.measurement.quality
     steps = _steps(guard.metric, before, reports)
     found = GuardCauses(

@@ -32,10 +32,11 @@ def run(order: CompressOrder, scratch: Path, channel: Channel) -> Done:
     dense = place(scratch, "upload")
     save(bench.source, dense)
     walked = walk(bench, main_course(order.recipe), dense) if order.recipe.steps else _packed(bench, dense)
-    refused = refusal(bench, walked.last, walked.reports, started)
+    refused = refusal(bench, order.guard, walked, started)
+    beyond = refused or refusal(bench, order.explained, walked, started)
     controls, failures = run_controls(bench, dense) if refused is None else ([], [])
     route.enter_last()
-    report = finish(bench, Finished(walked, controls, failures, started, refused))
+    report = finish(bench, Finished(walked, controls, failures, started, refused, beyond.causes if beyond else None))
     if refused is not None:
         raise FailedWithReport(refused.error, report)
     return Done(report=report)

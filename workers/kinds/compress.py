@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.contracts.artifact import Artifact, Variant, VariantName
 from app.contracts.base import new_id
-from app.contracts.job import JobCreate
+from app.contracts.job import Guard, JobCreate
 from app.contracts.report import Report
 from app.contracts.tasks import CompressOrder, Done, InputModel
 from app.resources import Resources
@@ -25,6 +25,7 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
         model = inputs.checked_model(tx, held.tenant, job.model)
         dataset = inputs.dataset_file(tx, held.tenant, job.dataset) if job.dataset else None
         named = {name: inputs.checked_model(tx, held.tenant, name) for name in job.recipe.models} if job.recipe else {}
+        goal = inputs.job_request(tx, held.tenant, held.parent_id).goal if held.parent_id else None
     placed: dict[str, InputModel] = {
         name: place_model(resources, checked, folder, name) for name, checked in named.items()
     }
@@ -35,6 +36,7 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
         task=job.task,
         recipe=job.recipe,
         guard=job.guard,
+        explained=Guard(metric=goal.metric_of(job.task), max_drop=goal.max_drop) if goal else None,
         seed=job.seed,
         device=settings.device if job.device == "auto" else job.device,
         threads=settings.threads,

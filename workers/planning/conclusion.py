@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from app.contracts.causes import GuardCauses
 from app.contracts.goal import Goal, MetricName
 from app.contracts.job import TaskName
+from app.contracts.report import Report
 from app.contracts.search import Figures, Point, Search
 from app.contracts.survey import Survey
 from workers.planning.judging import cost, excess, original, point, told
@@ -25,7 +27,11 @@ def conclude(
     measured = [each for each in points if each.figures is not None]
     nearest = sorted(measured, key=lambda each: (excess(goal, each), cost(goal, each), each.name))[:_NEAREST]
     best = _best(goal, meeting)
-    why = _reason(goal, metric, best, measured) if best is not None else _shortfall(survey, goal, metric, nearest)
+    if best is not None:
+        why = _reason(goal, metric, best, measured)
+    else:
+        closest = next((each for each in tried if nearest and each.job == nearest[0].job), None)
+        why = _shortfall(survey, goal, metric, nearest, closest.report if closest else None)
     return Search(
         goal=goal,
         metric=metric,
@@ -93,8 +99,8 @@ def _count(others: int) -> str:
     return f"None of {others}" if others else "None"
 
 
-def _shortfall(survey: Survey, goal: Goal, metric: MetricName, nearest: Sequence[Point]) -> str:
-    """Say what keeps the goal from being met, and what would be needed."""
+def _shortfall(survey: Survey, goal: Goal, metric: MetricName, nearest: Sequence[Point], report: Report | None) -> str:
+    """Say what keeps the goal from being met, by class and layer where `report` tells, and what would be needed."""
     if not nearest:
         return "No candidate could be measured, so nothing can be recommended. Their errors say why."
     closest = nearest[0]
@@ -105,10 +111,24 @@ def _shortfall(survey: Survey, goal: Goal, metric: MetricName, nearest: Sequence
         needed.append(f"{closest.figures.file_bytes:,} bytes")
     if goal.max_p50_ms is not None and closest.figures and (closest.figures.p50_ms or 0) > goal.max_p50_ms:
         needed.append(f"{closest.figures.p50_ms:.3g} ms a call")
-    worst = next((each for each in survey.sensitivity), None)
-    hint = f" Most sensitive is {worst.tensor} ({worst.operator})." if worst else ""
+    causes = report.guard_causes if report else None
+    hint = _causes(causes, metric) if causes else ""
+    if not hint and survey.sensitivity:
+        hint = f" Most sensitive is {survey.sensitivity[0].tensor} ({survey.sensitivity[0].operator})."
     allow = f" To take it, allow {' and '.join(needed)}." if needed else ""
     return f"Nothing meets the goal; “{closest.name}” comes closest, but {'; '.join(closest.misses)}.{allow}{hint}"
+
+
+def _causes(found: GuardCauses, metric: MetricName) -> str:
+    """Name the class that lost most and the layer that gives most back, where there are such."""
+    said = ""
+    if found.classes:
+        lost = found.classes[0]
+        said += f" Most is lost in class {lost.name}, whose recall falls from {lost.before:.1%} to {lost.after:.1%}."
+    layer = max(found.layers, key=lambda each: each.gain, default=None)
+    if layer is not None and layer.gain > 0:
+        said += f" Of the layers, {layer.tensor} costs most: as it was, it would give back {told(layer.gain, metric)}."
+    return said
 
 
 def _speed(found: Point) -> str:

@@ -161,6 +161,7 @@ async function begin() {
   byId("notes").replaceChildren(report.guard ?? job.error ? problemNotice(report.guard ?? job.error) : "", notes);
   drawDownloads(job);
   byId("causes-card").hidden = !report.guard_causes;
+  byId("causes-title").textContent = report.guard ? "Why the guard was not met" : "Why the goal was not met";
   if (report.guard_causes) drawCauses(byId("causes"), report.guard_causes);
   drawChanges(report);
   drawControls(report);

@@ -81,6 +81,23 @@ def test_causes_name_step_classes_rows_and_layers_when_two_steps_ran(tmp_path: P
     assert all(turned.label == turned.before == str(labels[turned.row]) != turned.after for turned in causes.samples)
 
 
+def test_nothing_fails_when_a_drop_is_only_to_be_explained(tmp_path: Path) -> None:
+    step = {"technique": "ternarize", "epochs": 0}
+
+    lost = ran(tmp_path / "lost", step, explained=LOOSE)
+    kept = ran(tmp_path / "kept", step, explained={"metric": "accuracy", "max_drop": 1.0})
+
+    assert isinstance(lost, Report), lost
+    assert isinstance(kept, Report), kept
+    assert lost.guard is None
+    assert lost.guard_causes is not None
+    assert lost.guard_causes.layers[0].gain > 0
+    assert lost.after.quality is not None
+    assert lost.after.quality.split == "test"
+    assert kept.guard_causes is None
+    assert lost.digests == kept.digests
+
+
 def test_steps_and_classes_are_told_when_shapes_were_cut(tmp_path: Path) -> None:
     failed = ran(tmp_path / "job", {"technique": "prune_neurons", "ratio": 0.9, "epochs": 0}, guard=LOOSE)
 

@@ -1,5 +1,7 @@
 """What a search recommends, and what it says where nothing meets the goal."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from app.contracts.goal import Goal
 from app.contracts.recipe import Recipe
 from app.contracts.search import LayerDamage, Search
+from tests.modelpress.publishing import causes
 from tests.workers.planning.made_up import survey, tried
 from workers.planning.conclusion import conclude, front
 from workers.planning.judging import point
@@ -96,6 +99,16 @@ def test_a_goal_that_nothing_meets_says_what_would_be_needed() -> None:
     assert "allow a drop of 2.00 points and 2,000,000 bytes" in found.why
     assert "Most sensitive is head.weight (Gemm)." in found.why
     assert found.ended_by == "budget"
+
+
+def test_the_class_and_the_layer_that_cost_most_are_named_where_the_closest_was_explained() -> None:
+    near = tried(candidate("near"), 2_000_000, 0.96)
+    assert near.report is not None
+    explained = near.report.model_copy(update={"guard_causes": causes()})
+    found = concluded(GOAL, replace(near, report=explained), tried(candidate("far"), 1_000_000, 0.7))
+    lost, layer = causes().classes[0], max(causes().layers, key=lambda each: each.gain)
+    assert f"in class {lost.name}, whose recall falls from {lost.before:.1%} to {lost.after:.1%}" in found.why
+    assert f"{layer.tensor} costs most: as it was, it would give back {100 * layer.gain:.2f} points" in found.why
 
 
 def test_without_a_measured_candidate_the_errors_are_pointed_at() -> None:
