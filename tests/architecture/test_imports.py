@@ -30,6 +30,15 @@ def test_gateway_loads_nothing_that_computes(module: str) -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_compute_child_does_not_wait_for_what_one_technique_alone_needs() -> None:
+    late = ("sklearn", "scipy.stats")
+    code = f"import sys, workers.compute.pipeline; print([name for name in {late} if name in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "app" / "contracts").rglob("*.py")), ids=lambda path: path.stem)
 def test_contracts_are_words_alone(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):

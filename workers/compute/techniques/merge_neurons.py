@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import AgglomerativeClustering, KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from app.contracts.steps.merge_neurons import MergeNeurons
 from app.errors import TechniqueNotApplicable
@@ -90,6 +88,10 @@ def _clusters(features: Features, count: int, how: str, seed: int) -> NDArray[np
     """Return the cluster of each unit, at most `count` clusters."""
     if count >= len(features):
         return np.arange(len(features))
+    # Loads scipy.stats, a third of all that a compute child imports, and every job would wait for it.
+    from sklearn.cluster import AgglomerativeClustering, KMeans  # noqa: PLC0415 - see above
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - see above
+
     if how == "kmeans":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct neurons than clusters: all the better
