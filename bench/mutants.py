@@ -23,7 +23,7 @@ from tests.hostile.kernels import graph
 from tests.workers.compute.test_mutations import mutated
 from tests.workers.importers.small_models import doubling_functions, model
 from workers.child import Child, Program, environment
-from workers.nursery import Nursery
+from workers.nursery import CHECKING, Nursery
 from workers.sandbox import Confinement
 
 MUTANTS, SEED, LIMIT_S = 10_000, 7, 120.0
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "scratch"
-        nursery = Nursery(environment(Path(folder), 1, Program(), gpu=False))
+        nursery = Nursery(environment(Path(folder), 1, Program(), gpu=False), CHECKING)
         nursery.warm()
         first = nursery.process_id
         for place in range(number):

@@ -52,9 +52,10 @@ def environment(scratch: Path, threads: int, program: Program, *, gpu: bool) -> 
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS is not reproducible
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy's starts its threads when it is imported, and a nursery may have none
         "MALLOC_ARENA_MAX": "2",  # each arena of glibc reserves 64 MiB of the address space that RLIMIT_AS counts
     }
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         found[name] = str(threads)
     if not gpu:
         found["CUDA_VISIBLE_DEVICES"] = ""

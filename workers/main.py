@@ -21,7 +21,7 @@ from app.logging import configure
 from app.resources import connect, priorities
 from app.settings import Settings
 from workers.child import Program, environment
-from workers.nursery import Nursery
+from workers.nursery import CHECKING, COMPUTING, Nursery
 from workers.sandbox import EXIT_UNCONFINED, LEVELS, reached_here
 from workers.scratch import remove_leftovers
 from workers.supervisor import Rules
@@ -36,13 +36,20 @@ def build(settings: Settings, program: Program | None = None) -> tuple[Celery, W
     """Return the Celery app with its tasks, and what they work with."""
     resources = connect(settings)
     # Only the real child is kept warm: what stands in for it has nothing to import.
-    nursery = None if program else Nursery(environment(settings.scratch, 1, Program(), gpu=False))
-    rules = Rules(settings, program or Program(), threading.Event(), nursery)
+    nurseries = {} if program else _nurseries(settings)
+    rules = Rules(settings, program or Program(), threading.Event(), nurseries)
     worker = Worker(resources, rules, owner=f"{platform.node()}:{os.getpid()}")
     app = Celery("modelpress", broker=resources.broker.url, set_as_current=False)
     app.conf.update(_options())
     register(app, worker)
     return app, worker
+
+
+def _nurseries(settings: Settings) -> dict[Queue, Nursery]:
+    """Return where children come from, by the queue of their order; what is served on a GPU is started from nothing."""
+    # The threads of OpenMP are set when torch is imported.
+    env = environment(settings.scratch, settings.threads, Program(), gpu=False)
+    return {Queue.CHECKS: Nursery(env, CHECKING), Queue.CPU: Nursery(env, COMPUTING)}
 
 
 def _options() -> dict[str, object]:
@@ -78,15 +85,15 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
     """Serve the queues until SIGTERM or SIGINT, then drain."""
     settings = worker.resources.settings
     removed = remove_leftovers(settings.scratch)
-    nursery = worker.rules.nursery
-    if nursery is not None and Queue.CHECKS in queues:
-        nursery.warm()
+    nurseries = worker.rules.nurseries
+    for queue in nurseries.keys() & set(queues):
+        nurseries[queue].warm()
     log.info("worker starts", queues=list(queues), concurrency=concurrency, leftovers=removed)
     signals.worker_shutting_down.connect(lambda **_kw: worker.rules.drain.set(), weak=False)
     arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={settings.log_level}"]
     app.worker_main([*arguments, *quiet, f"--hostname=modelpress-{os.getpid()}@%h"])
-    if nursery is not None:
+    for nursery in nurseries.values():
         nursery.close()
 
 

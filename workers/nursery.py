@@ -1,8 +1,9 @@
-"""Warm children: a process that has imported what a check needs, and forks a fresh child for each order.
+"""Warm children: a process that has imported what an order needs, and forks a fresh child for each.
 
-The imports take a second, most of what a check takes, and so are done once per worker. The nursery itself opens no
-upload and answers nobody but its worker; a child that it forks is confined like any other before it opens anything,
-and is gone after its one order. The price: children of one nursery share the layout of their address spaces.
+The imports take a second for a check, most of what it takes, and three for a compression, and so are done once per
+worker. The nursery itself opens no upload and answers nobody but its worker; a child that it forks is confined like any
+other before it opens anything, and is gone after its one order. The price: children of one nursery share the layout of
+their address spaces. What is to use a GPU is not forked: CUDA does not survive it.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,11 +31,16 @@ from workers.child import errors_file
 from workers.sandbox import Confinement
 
 # What imports ONNX Runtime or pyarrow is left to the children: both start threads, which a fork does not survive.
-_MODULES = (
+CHECKING = (
     "app.contracts.tasks", "app.problems", "workers.compute.channel", "workers.compute.failure",
     "workers.compute.bundles", "workers.compute.importers.onnx_file", "workers.compute.graph.costs",
     "workers.compute.importers.huggingface.importing", "workers.compute.datasets.check",
     "workers.compute.datasets.npz", "workers.compute.datasets.csv_file", "workers.compute.datasets.jsonl_file",
+)  # fmt: skip
+# torch imports _dynamo when an optimizer takes its first step.
+COMPUTING = (
+    "torch", "torch._dynamo", "workers.compute.autograd.training", "workers.compute.checkpoints",
+    "workers.compute.datasets.loading", "workers.compute.graph.narrowing", *CHECKING,
 )  # fmt: skip
 _START_S = 60.0  # imports on a busy machine
 _REAP_S = 20.0  # a killed child ends at once, so a nursery that is silent for longer is not well
@@ -45,18 +52,19 @@ _NOT_ONE_THREAD = 71  # EX_OSERR: a fork would copy locks that other threads hol
 class Nursery:
     """The worker's side: starts the process when it is first needed, and again when it is gone."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        """Remember the environment that the nursery is started with; children get their own."""
-        self._env = dict(env)
+    def __init__(self, env: Mapping[str, str], modules: Sequence[str]) -> None:
+        """Remember what the nursery imports and the environment that it is started with; children get their own."""
+        self._env, self._modules = dict(env), modules
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._imported = False
 
     def fork(self, module: str, scratch: Path, confinement: Confinement, env: Mapping[str, str]) -> "Forked | None":
         """Return a child that runs `module` on `scratch`, or None when there is no nursery to be had."""
         request = {"module": module, "scratch": str(scratch), "confinement": asdict(confinement), "env": dict(env)}
         with self._lock:
-            if self._line is None and not self._start():
+            if not self._ready():
                 return None
             child = self._ask(json.dumps(request).encode(), scratch)
             if child is None:
@@ -69,7 +77,7 @@ class Nursery:
         return None if self._process is None else self._process.pid
 
     def warm(self) -> None:
-        """Start the process ahead of the first order."""
+        """Start the process ahead of the first order, which waits for what is not imported by then."""
         with self._lock:
             if self._line is None:
                 self._start()
@@ -83,24 +91,28 @@ class Nursery:
             self._process.wait()
         self._line = self._process = None
 
-    def _start(self) -> bool:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _start(self) -> None:
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._imported = False
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-P", "-m", "workers.nursery", str(os.getpid()), str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "workers.nursery", str(os.getpid()), str(theirs.fileno()), *self._modules],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 process_group=0,
             )
-        ours.settimeout(_START_S)
-        with contextlib.suppress(OSError):
-            if ours.recv(_MESSAGE_BYTES):
-                self._line = ours
-                return True
-        ours.close()
-        self.close()
-        return False
+        self._line.settimeout(_START_S)
+
+    def _ready(self) -> bool:
+        if self._line is None:
+            self._start()
+        if not self._imported:
+            with contextlib.suppress(OSError):
+                self._imported = bool(self._line and self._line.recv(_MESSAGE_BYTES))
+        if not self._imported:
+            self.close()
+        return self._imported
 
     def _ask(self, request: bytes, scratch: Path) -> "Forked | None":
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -267,15 +279,17 @@ def _tell(ward: _Ward, number: int) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Import, then serve the worker on the socket that it left open."""
-    parent, line = (int(argument) for argument in arguments)
-    sandbox.die_with(parent)
-    for name in _MODULES:
+    parent, line, *modules = arguments
+    sandbox.die_with(int(parent))
+    for name in modules:
         importlib.import_module(name)
     if len(list(Path("/proc/self/task").iterdir())) > 1:
         sys.exit(_NOT_ONE_THREAD)
+    # A library has asked for a version, so the listing of a folder that a confined child may not read is kept.
+    metadata.MetadataPathFinder().invalidate_caches()
     gc.collect()
     gc.freeze()  # children then leave these pages shared
-    _Server(socket.socket(fileno=line)).serve()
+    _Server(socket.socket(fileno=int(line))).serve()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from app.contracts.tasks import (
     Failed,
     Kept,
     Order,
+    Queue,
     SurveyOrder,
 )
 from app.errors import LimitReached, ModelpressError, RuntimeCrashed, ServiceFault, TimeLimitExceeded
@@ -65,7 +66,7 @@ class Rules:
     settings: Settings
     program: Program
     drain: threading.Event
-    nursery: Nursery | None = None  # where children of checks come from; none: each is started from nothing
+    nurseries: Mapping[Queue, Nursery] = field(default_factory=dict)  # without one, a child is started from nothing
 
 
 def supervise(
@@ -104,8 +105,10 @@ def supervise(
 
 def _start(rules: Rules, order: Order, folder: Path, confinement: Confinement) -> Process:
     env = environment(folder, rules.settings.threads, rules.program, gpu=confinement.gpu)
-    if rules.nursery is not None and isinstance(order, CheckModelOrder | CheckDatasetOrder):
-        forked = rules.nursery.fork(rules.program.module, folder, confinement, env)
+    checks = isinstance(order, CheckModelOrder | CheckDatasetOrder)
+    nursery = rules.nurseries.get(Queue.CHECKS if checks else Queue.CPU)
+    if nursery is not None and not confinement.gpu:
+        forked = nursery.fork(rules.program.module, folder, confinement, env)
         if forked is not None:
             return forked
         log.warning("no warm child to be had")

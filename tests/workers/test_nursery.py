@@ -4,14 +4,16 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.stand_in import stack
-from workers.child import Child, Program, environment
-from workers.nursery import Nursery
+from tests.workers.compute.orders import compress, digits_npz, mlp
+from workers.child import Child, Program, Spawned, environment
+from workers.nursery import CHECKING, COMPUTING, Forked, Nursery
 from workers.sandbox import Confinement
 
 PROGRAM = Program("stand_in_child", (stack.HERE,))
@@ -20,7 +22,7 @@ PROGRAM = Program("stand_in_child", (stack.HERE,))
 @pytest.fixture
 def nursery(tmp_path: Path) -> Iterator[Nursery]:
     # Its children import what it can: the stand-ins must be on its own path.
-    found = Nursery(environment(tmp_path, 1, PROGRAM, gpu=False))
+    found = Nursery(environment(tmp_path, 1, PROGRAM, gpu=False), CHECKING)
     yield found
     found.close()
 
@@ -109,7 +111,33 @@ def test_every_forbidden_act_is_refused_to_a_forked_child(nursery: Nursery, tmp_
 
 
 def test_there_is_none_to_be_had_when_the_process_does_not_start(tmp_path: Path) -> None:
-    broken = Nursery({"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)})
+    broken = Nursery({"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)}, CHECKING)
     scratch = scratch_for(tmp_path / "a", {})
     cage = replace(Confinement(str(scratch), 0), cpu_s=20)
     assert broken.fork(PROGRAM.module, scratch, cage, {}) is None
+
+
+def test_a_compression_gives_the_same_files_forked_or_started_from_nothing(tmp_path: Path) -> None:
+    order = compress(
+        {"technique": "factorize", "rank": 0.5, "epochs": 0},
+        {"technique": "share_weights", "epochs": 1, "min_size": 64},
+        {"technique": "quantize_int8"},
+        threads=2,
+    )
+    files = []
+    with closing(Nursery(environment(tmp_path, 2, Program(), gpu=False), COMPUTING)) as nursery:
+        for name in ("forked", "spawned"):
+            scratch = scratch_for(tmp_path / name, {})
+            mlp(scratch / "model.onnx")
+            digits_npz(scratch / "digits.npz")
+            (scratch / "order.json").write_text(json.dumps(order))
+            env, cage = environment(scratch, 2, Program(), gpu=False), Confinement(str(scratch), os.getpid())
+            forked = nursery.fork("workers.compute", scratch, cage, env) if name == "forked" else None
+            assert isinstance(forked, Forked) == (name == "forked")
+            command = cage.command("workers.compute", str(scratch))
+            with Child(forked or Spawned(command, scratch, env), scratch) as child:
+                lines = said(child)
+                assert child.wait(60)
+            assert json.loads(lines[-1])["say"] == "done", child.last_words()
+            files.append([(scratch / "out" / f"{kind}.onnx").read_bytes() for kind in ("packed", "dense")])
+    assert files[0] == files[1]
