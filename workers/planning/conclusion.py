@@ -47,21 +47,26 @@ def conclude(
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other one beats in size, latency and metric alike, smallest file first."""
+    """Return the points that no other one beats in size, latency and metric alike, smallest file first.
+
+    Two times within a tenth are the same, or two runs of one search would end with different fronts.
+    """
     kept = [each for each in points if not any(_dominates(other, each) for other in points)]
     return sorted(kept, key=lambda each: (each.figures.file_bytes if each.figures else 0, each.name, each.round))
 
 
 def _dominates(one: Point, other: Point) -> bool:
-    """Whether `one` is no worse in anything and better in something."""
-    mine, theirs = (_coordinates(each) for each in (one, other))
-    return all(a <= b for a, b in zip(mine, theirs, strict=True)) and mine != theirs
+    """Whether `one` is no worse in anything and better in something; times within the noise are the same."""
+    (mine, my_time), (theirs, their_time) = _exact(one), _exact(other)
+    faster, slower = my_time * _SAME_COST < their_time, my_time > _SAME_COST * their_time
+    return not slower and all(a <= b for a, b in zip(mine, theirs, strict=True)) and (faster or mine != theirs)
 
 
-def _coordinates(found: Point) -> tuple[float, float, float]:
+def _exact(found: Point) -> tuple[tuple[float, float], float]:
+    """Return bytes and metric, which are the same in every run, and the time, which is not; lower is better."""
     figures = found.figures or Figures(file_bytes=0)
     slow = 1 / found.faster if found.faster else float("inf")
-    return (float(figures.file_bytes), slow, -(figures.validation if figures.validation is not None else 0.0))
+    return (float(figures.file_bytes), -(figures.validation if figures.validation is not None else 0.0)), slow
 
 
 def _best(goal: Goal, meeting: Sequence[Point]) -> Point | None:

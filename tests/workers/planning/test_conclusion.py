@@ -88,6 +88,16 @@ def test_noise_in_a_time_does_not_decide() -> None:
         assert name_of(found, found.recommended) == "other"
 
 
+def test_noise_in_a_time_does_not_change_the_front() -> None:
+    for faster in (19.0, 21.0):
+        done = [
+            tried(candidate("one"), 2_000_000, 0.97, faster=faster),
+            tried(candidate("other"), 1_000_000, 0.98, 20.0),
+        ]
+        points = [point(survey(), GOAL, "classification", each) for each in done]
+        assert [each.name for each in front(points)] == ["other"]
+
+
 def test_a_goal_that_nothing_meets_says_what_would_be_needed() -> None:
     worst = LayerDamage(tensor="head.weight", operator="Gemm", parameters=10, setting="ternary", damage=0.4)
     done = [tried(candidate("near"), 2_000_000, 0.96), tried(candidate("far"), 1_000_000, 0.7)]
