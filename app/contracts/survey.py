@@ -19,6 +19,9 @@ class Survey(Contract):
     file_bytes: int
     resident_bytes: int | None
     p50_ms: float = Field(gt=0, description="median call of the original at the goal's batch size")
+    low_faster: float | None = Field(
+        None, gt=0, description="how many times as fast it is in the goal's number format; null where it has none"
+    )
     layers: int = Field(ge=0, description="residual spans and repeats that can be left out")
     tables: int = Field(ge=0, description="embeddings")
     neurons: int = Field(ge=0, description="groups of neurons and hidden units that can be made narrower")

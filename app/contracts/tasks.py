@@ -126,6 +126,7 @@ class SurveyOrder(Contract):
     dataset: InputDataset | None
     task: TaskName
     goal: Goal
+    low: Recipe = Field(description="brings weights into the number format that the goal's device calculates with")
     seed: int
     device: str = "auto"
     threads: int = 2

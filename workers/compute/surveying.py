@@ -12,6 +12,7 @@ from app.contracts.report import Latency
 from app.contracts.search import LayerDamage, Setting
 from app.contracts.survey import Survey
 from app.contracts.tasks import CompressOrder, Done, SurveyOrder
+from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.losses import heads_for
 from workers.compute.autograd.prediction import predict
 from workers.compute.bench import Bench, set_up
@@ -20,7 +21,7 @@ from workers.compute.checkpoints import Checkpoints
 from workers.compute.datasets.samples import Dataset
 from workers.compute.graph.batch_norm import sites
 from workers.compute.graph.dimensions import couple
-from workers.compute.graph.model import FLOATS, Model
+from workers.compute.graph.model import FLOATS, Model, save
 from workers.compute.graph.precision import short
 from workers.compute.graph.readers import Reader, matrices, output_axis
 from workers.compute.graph.signs import magnitudes, nearest
@@ -28,6 +29,8 @@ from workers.compute.graph.spans import spans
 from workers.compute.graph.targets import is_table
 from workers.compute.memory import loading
 from workers.compute.stages import Route, Stage
+from workers.compute.techniques import TECHNIQUES
+from workers.compute.techniques.base import Context
 
 Answers = Mapping[str, NDArray[np.generic]]
 _RACE_S = 1.0
@@ -42,13 +45,22 @@ _SETTINGS: tuple[Setting, ...] = ("int8", "ternary")
 
 def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     """Look at the model and its data; leaves no file. Raises what importers and readers raise."""
-    route = Route(channel, [Stage("measuring the original", 1.0), Stage("looking for sensitive layers", 2.0)])
+    route = Route(
+        channel,
+        [
+            Stage("measuring the original", 1.0),
+            Stage(f"trying {order.low.steps[0].technique}", 0.5),
+            Stage("looking for sensitive layers", 2.0),
+        ],
+    )
     route.enter()
     asked = _as_compression(order)
     bench = set_up(asked, scratch, route, Checkpoints(asked, scratch, channel))
     rows = bench.dataset.validation if bench.dataset else None
     _, found = bench.original.races(bench.original.path, rows, _RACE_S, order.seed)
     _, resident = loading(bench.original.path, bench.original.options)
+    route.enter()
+    low_faster = _low_faster(bench, order)
     route.enter()
     kinds = Counter(group.kind for group in couple(bench.source).groups if not group.normalized)
     return Done(
@@ -62,6 +74,7 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             file_bytes=bench.baseline.file_bytes,
             resident_bytes=resident,
             p50_ms=_at(found, order.goal.batch_size).p50_ms,
+            low_faster=low_faster,
             layers=len(spans(bench.source)),
             tables=sum(is_table(bench.source, name) for name in matrices(bench.source)),
             neurons=kinds["neurons"] + kinds["hidden units"],
@@ -85,6 +98,32 @@ def _as_compression(order: SurveyOrder) -> CompressOrder:
         device=order.device,
         threads=order.threads,
     )
+
+
+def _low_faster(bench: Bench, order: SurveyOrder) -> float | None:
+    """Return how many times as fast the model answers after `order.low`, at the goal's batch size."""
+    folder = bench.scratch / "low"
+    folder.mkdir()
+    context = Context(
+        original=bench.source,
+        dataset=bench.dataset,
+        scratch=folder,
+        progress=bench.route.tell,
+        device=bench.device,
+        threads=order.threads,
+        seed=order.seed,
+    )
+    model = bench.source.clone()
+    try:
+        for step in order.low.steps:
+            model = TECHNIQUES[step.technique](model, step, context).model
+    except TechniqueNotApplicable:
+        return None
+    save(model, folder / "model.onnx")
+    rows = bench.dataset.validation if bench.dataset else None
+    found, _ = bench.original.races(folder / "model.onnx", rows, _RACE_S, order.seed)
+    ratio = _at(found, order.goal.batch_size).ratio
+    return ratio.value if ratio else None
 
 
 def _at(found: list[Latency], batch_size: int) -> Latency:

@@ -11,6 +11,7 @@ from app.stores import inputs, searches
 from app.stores.records import Transaction
 from app.stores.work import Claim
 from workers.kinds.base import Kind, Record, missing_answer, place_dataset, place_model
+from workers.planning.ladder import lowering
 
 
 def goal_of(job: JobCreate) -> Goal:
@@ -31,6 +32,7 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> SurveyOrder:
         dataset=place_dataset(resources, dataset, folder) if dataset else None,
         task=job.task,
         goal=goal_of(job),
+        low=lowering(goal_of(job)),
         seed=job.seed,
         device=settings.device if job.device == "auto" else job.device,
         threads=settings.threads,

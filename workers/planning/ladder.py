@@ -48,6 +48,11 @@ class Rung:
     trained: tuple[Step, ...] = ()
     after: tuple[Step, ...] = ()
 
+    @property
+    def lowered(self) -> bool:
+        """Whether it brings the result into the number format of the goal's device."""
+        return any(step in _LOW.values() for step in self.after)
+
     def recipe(self, epochs: float) -> Recipe:
         """Return the recipe whose every training step takes so many epochs."""
         patience = max(3, round(epochs))
@@ -64,6 +69,11 @@ def rungs(survey: Survey, goal: Goal, task: TaskName) -> list[Rung]:
         return quick
     trained = _stacks(survey, goal, task) if survey.layers > 1 else _networks(survey, goal, task)
     return [*quick, *trained]
+
+
+def lowering(goal: Goal) -> Recipe:
+    """Return the recipe that does nothing but bring a model into the number format of the goal's device."""
+    return Recipe.model_validate({"steps": [_LOW[goal.device]]})
 
 
 def _low_name(goal: Goal) -> str:

@@ -73,6 +73,13 @@ def _candidate(survey: Survey, goal: Goal, rung: Rung, length: float, turn: int,
 
 
 def _predicted(survey: Survey, rung: Rung, points: Sequence[Point]) -> float | None:
-    """Return the median call of a rung, from the same shape with the same number format as measured before."""
+    """Return the median call of a rung: from the same rung as measured before, else by what is left to multiply.
+
+    The latter is rough: it takes a call's time to go by its multiplications, each as much faster in the number format
+    of the goal's device as the survey found the whole model to be.
+    """
     twins = [each.faster for each in points if each.name == rung.name and each.faster]
-    return survey.p50_ms / twins[-1] if twins else None
+    if twins:
+        return survey.p50_ms / twins[-1]
+    faster = survey.low_faster if rung.lowered else 1.0
+    return survey.p50_ms * rung.macs / faster if faster else None

@@ -21,6 +21,7 @@ def surveyed(scratch: Path, **changes: object) -> Survey:
         "dataset": {"path": "in/digits.npz", "sha256": ZERO, "format": "npz"},
         "task": "classification",
         "goal": {},
+        "low": {"steps": [{"technique": "quantize_int8"}]},
         "seed": 0,
         "threads": 1,
         **changes,
@@ -42,6 +43,8 @@ def test_a_survey_counts_what_can_be_made_smaller(tmp_path: Path) -> None:
     assert found.quality.split == "validation"
     assert found.quality.scores["accuracy"].value > 0.9
     assert found.p50_ms > 0
+    assert found.low_faster is not None
+    assert found.low_faster > 0
 
 
 def test_coarser_values_cost_more_and_the_worst_comes_first(tmp_path: Path) -> None:
@@ -67,3 +70,8 @@ def test_damage_is_relative_to_how_far_answers_lie_apart() -> None:
     assert damage(before, before) == 0
     assert damage(before, {"y": before["y"] + 0.5}) == pytest.approx(0.25)
     assert damage({"y": np.zeros((2, 2))}, {"y": np.ones((2, 2))}) == 1.0
+
+
+def test_a_number_format_that_the_model_cannot_take_is_told_as_none(tmp_path: Path) -> None:
+    low = {"steps": [{"technique": "quantize_int8", "exclude": ["no such node"]}]}
+    assert surveyed(tmp_path / "one", low=low).low_faster is None

@@ -139,6 +139,15 @@ def test_the_latency_of_a_later_round_is_foretold_from_the_same_shape() -> None:
     assert second[0].predicted_p50_ms == pytest.approx(0.1)
 
 
+def test_the_latency_of_the_first_round_is_foretold_from_what_is_left_and_the_number_format() -> None:
+    first = {each.name: each for each in next_round(survey(low_faster=2.0), LATENCY, "classification", [])}
+    assert first["stored smaller"].predicted_p50_ms == pytest.approx(6.0)
+    assert first["int8"].predicted_p50_ms == pytest.approx(3.0)
+    assert first["3 layers, int8"].predicted_p50_ms == pytest.approx(1.5)
+    without = {each.name: each for each in next_round(survey(), LATENCY, "classification", [])}
+    assert without["int8"].predicted_p50_ms is None
+
+
 def test_an_image_network_ends_in_two_rounds() -> None:
     found, done, turns = image_survey(), list[Tried](), 0
     while asked := next_round(found, SIZE, "classification", done):
