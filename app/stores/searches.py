@@ -22,6 +22,7 @@ from app.stores.database import now
 from app.stores.tables import candidates, jobs, searches
 from app.stores.tables import work as work_table
 
+_BEHIND_S = 1e-6  # from one candidate to the next; ids of one millisecond are in no order
 _PAUSED = and_(work_table.c.state == JobState.RUNNING, work_table.c.paused.is_(True))
 
 
@@ -157,14 +158,15 @@ def _enter(tx: Connection, held: work.Claim, planned: Planned, queue: Queue) -> 
 
 
 def _inherit_turn(tx: Connection, search_id: str) -> None:
-    """Let candidates wait as long as their search has.
+    """Let candidates wait as long as their search has, and be taken in the order of planning.
 
-    Else its time would run out behind all that its tenant has submitted since.
+    Else its time would run out behind all that its tenant has submitted since, or over the boldest of them.
     """
     own = work_table.alias()
     since = select(own.c.created_at).where(own.c.id == search_id).scalar_subquery()
+    position = select(candidates.c.position).where(candidates.c.job_id == work_table.c.id).scalar_subquery()
     mine = (work_table.c.parent_id == search_id, work_table.c.state == JobState.QUEUED)
-    tx.execute(update(work_table).where(*mine).values(created_at=since))
+    tx.execute(update(work_table).where(*mine).values(created_at=since + _BEHIND_S * position))
 
 
 def _entered(tx: Connection, search_id: str) -> list[Entered]:

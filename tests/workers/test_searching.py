@@ -254,6 +254,15 @@ def test_search_fails_when_its_survey_does(worker: Worker) -> None:
     assert candidates(worker.resources, search) == []
 
 
+def test_candidates_are_taken_in_the_order_of_planning(worker: Worker) -> None:
+    search = submitted(worker)
+    perform(worker, search)
+    for _ in range(4):
+        perform(worker, search)
+        done = candidates(worker.resources, search, "succeeded")
+        assert done == candidates(worker.resources, search)[: len(done)]
+
+
 def test_search_concludes_with_what_was_measured_when_its_time_is_up(worker: Worker) -> None:
     search = submitted(worker)
     for _ in range(3):
