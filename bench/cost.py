@@ -76,6 +76,7 @@ def _watched(client: Client, submit: Callable[[], Job]) -> Ran:
     before = sum(map(_cpu_s, ours))
     job = submit()
     child = _child(set(ours))
+    began = time.time()  # what the kernel tells of a start goes by the boot's whole second
     ended = os.pidfd_open(child.pid)
     cpu_s = 0.0
     while not select.select([ended], [], [], 1.0)[0]:
@@ -83,7 +84,7 @@ def _watched(client: Client, submit: Callable[[], Job]) -> Ran:
     over = time.time()
     os.close(ended)
     job = client.wait(job)
-    return Ran(job, over - child.create_time(), cpu_s, sum(map(_cpu_s, ours)) - before)
+    return Ran(job, over - began, cpu_s, sum(map(_cpu_s, ours)) - before)
 
 
 def _child(known: set[psutil.Process]) -> psutil.Process:
