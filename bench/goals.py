@@ -58,21 +58,21 @@ def main(cases: list[str]) -> None:
             make, task = _CASES[case]
             model, data = make()
             uploaded = client.upload_model(model), client.upload_dataset(data)
-            rows = [_row(client, name, goal, uploaded, task) for name, goal in GOALS.items()]
+            rows = [_row(client, case, name, uploaded, task) for name in GOALS]
             said = "\n".join(f"- {name}: {why}" for name, (why, _) in zip(GOALS, rows, strict=True))
             first = client.report(next(iter(client.jobs())).id)
             write(f"goals-{case}", f"{place(first)}.\n\n{table(_HEADS, [row for _, row in rows])}\n\n{said}")
 
 
 def _row(
-    client: Client, name: str, goal: dict[str, object], uploaded: tuple[object, object], task: TaskName
+    client: Client, case: str, name: str, uploaded: tuple[object, object], task: TaskName
 ) -> tuple[str, list[str]]:
     model, dataset = uploaded
-    job = client.wait(client.optimize(model, goal, dataset, task=task, limits=_LIMITS))  # type: ignore[arg-type]
+    job = client.wait(client.optimize(model, GOALS[name], dataset, task=task, limits=_LIMITS))  # type: ignore[arg-type]
     if job.artifact is None:
         return f"not met: {job.error}", [name, "none", *[""] * (len(_HEADS) - 2)]
-    report = client.report(job)
-    found = report.search
+    client.download(job.artifact, FOLDER / f"goal-{case}-{name.partition(',')[0]}.onnx")
+    found = client.report(job).search
     if found is None:
         raise RuntimeError(job.id)
     best = next(each for each in found.points if each.job == found.recommended)

@@ -2,6 +2,8 @@
 
     python -m bench.peers [onnxruntime olive ...] [--ours name=file ...]      about 15 minutes on 2 cores
 
+Ours are by default what bench.goals and bench.text have left.
+
 Each peer is a script of bench/peer/ with a virtual environment of its own under var/bench/peers/, made once from the
 versions that the script names. A peer that cannot be installed, or whose call fails, stands in the table with the last
 line of its error. Accuracy is counted by stock ONNX Runtime on the test mails; times are raced against the original's,
@@ -61,7 +63,9 @@ def main() -> None:
     peers = sorted(script.stem.removeprefix("run_") for script in _SCRIPTS.glob("run_*.py"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(peers)}; all if none is named")
-    parser.add_argument("--ours", action="append", default=[], metavar="NAME=FILE", help="a file of ours to measure")
+    parser.add_argument(
+        "--ours", action="append", metavar="NAME=FILE", help="files of ours; else those of other benches"
+    )
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(peers):
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
@@ -70,13 +74,23 @@ def main() -> None:
     for peer in asked.names or peers:
         points += _compressed(peer, folder)
     points += [Point(name, "", fault=why) for name, why in _ABSENT.items() if not asked.names]
-    for each in asked.ours:
-        name, _, file = each.partition("=")
-        points.append(Point("modelpress", name, Path(file)))
+    for name, file in _ours(asked.ours):
+        points.append(Point("modelpress", name, file))
     rows = [_row(point, folder) for point in points]
     found = environment(2, "cpu")
     where = f"{told(found)}. ONNX Runtime {found.versions['onnxruntime']} measures."
     write("peers", f"{where}\n\n{table(_HEADS, rows)}")
+
+
+def _ours(named: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
+    """Yield names and files: what was named, else what bench.goals and bench.text have left."""
+    if named is None:
+        yield from (
+            (file.stem, file) for kind in ("goal-text", "teacher-spam") for file in FOLDER.glob(f"{kind}-*.onnx")
+        )
+    for each in named or ():
+        name, _, file = each.partition("=")
+        yield name, Path(file)
 
 
 def _compressed(peer: str, folder: Path) -> Iterator[Point]:
