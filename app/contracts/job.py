@@ -45,6 +45,16 @@ class Limits(Contract):
     max_queue_s: int = Field(86_400, ge=1, le=30 * 86_400)
 
 
+def refuse_unclear(recipe: Recipe | None, goal: Goal | None, guard: Guard | None) -> None:
+    """Raise ValueError unless there is either a recipe, guarded or not, or a goal."""
+    if (recipe is None) == (goal is None):
+        msg = "say what to do with `recipe`, or what to reach with `goal`: one of the two"
+        raise ValueError(msg)
+    if goal is not None and guard is not None:
+        msg = "a goal has bounds of its own; leave `guard` out and set goal.metric and goal.max_drop"
+        raise ValueError(msg)
+
+
 class JobCreate(Contract):
     """Compress a model by a recipe, or by a goal that the service finds a recipe for."""
 
@@ -62,12 +72,7 @@ class JobCreate(Contract):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "JobCreate":
-        if (self.recipe is None) == (self.goal is None):
-            msg = "say what to do with `recipe`, or what to reach with `goal`: one of the two"
-            raise ValueError(msg)
-        if self.goal is not None and self.guard is not None:
-            msg = "a goal has bounds of its own; leave `guard` out and set goal.metric and goal.max_drop"
-            raise ValueError(msg)
+        refuse_unclear(self.recipe, self.goal, self.guard)
         return self
 
 

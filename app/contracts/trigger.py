@@ -1,11 +1,12 @@
-"""Triggers: a stored recipe that a signed webhook starts on a new model."""
+"""Triggers: a stored recipe or goal that a signed webhook starts on a new model."""
 
 from typing import Literal
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from app.contracts.base import Contract, DatasetId, DisplayName, JobId, ModelId, Timestamp, TriggerId
-from app.contracts.job import Guard, Limits, TaskName
+from app.contracts.goal import Goal
+from app.contracts.job import Guard, Limits, TaskName, refuse_unclear
 from app.contracts.recipe import Recipe
 
 TriggerKind = Literal["standard", "mlflow"]
@@ -20,12 +21,13 @@ class TriggerMatch(Contract):
 
 
 class TriggerCreate(Contract):
-    """Store a recipe behind a hook."""
+    """Store a recipe, or a goal, behind a hook."""
 
     name: DisplayName
     kind: TriggerKind = "standard"
     secret: SecretStr | None = Field(None, description="shared with the sender; made by us when missing")
-    recipe: Recipe
+    recipe: Recipe | None = None
+    goal: Goal | None = Field(None, description="what to reach, in place of a recipe")
     dataset: DatasetId | None = None
     model: ModelId | None = Field(None, description="the model to compress when the delivery names none of ours")
     task: TaskName = "classification"
@@ -34,6 +36,11 @@ class TriggerCreate(Contract):
     limits: Limits = Limits()
     match: TriggerMatch = TriggerMatch()
     webhook: HttpUrl | None = Field(None, description="told at the end of each job, signed with the same secret")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "TriggerCreate":
+        refuse_unclear(self.recipe, self.goal, self.guard)
+        return self
 
 
 class Trigger(Contract):
@@ -44,7 +51,8 @@ class Trigger(Contract):
     kind: TriggerKind
     hook: str = Field(description="path to POST deliveries to")
     secret: str | None = None
-    recipe: Recipe
+    recipe: Recipe | None = None
+    goal: Goal | None = None
     dataset: DatasetId | None
     model: ModelId | None
     task: TaskName

@@ -6,6 +6,7 @@ from app.contracts.dataset import Dataset
 from app.contracts.interface import difference
 from app.contracts.job import JobCreate
 from app.contracts.model import CheckState, Model
+from app.contracts.trigger import TriggerCreate
 from app.errors import BadInput, Conflict
 from app.services.caller import Caller
 from app.services.datasets import dataset_of
@@ -21,13 +22,14 @@ Fault = tuple[str, str]
 
 def refuse_impossible(tx: records.Transaction, caller: Caller, request: JobCreate) -> None:
     """Raise BadInput with a pointer to each thing that cannot work; Conflict while an input is still being checked."""
-    faults = [*_faults_of_goal(request), *_data_faults(request), *_reference_faults(tx, caller, request)]
+    faults = [*faults_of_goal(request), *_data_faults(request), *_reference_faults(tx, caller, request)]
     if faults:
         pointer, said = faults[0]
         raise BadInput(f"{pointer}: {said}", errors=faults)
 
 
-def _faults_of_goal(request: JobCreate) -> Iterator[Fault]:
+def faults_of_goal(request: JobCreate | TriggerCreate) -> Iterator[Fault]:
+    """Yield a pointer and what is wrong for each thing of a goal, if there is one, that cannot be reached."""
     goal, task = request.goal, request.task
     if goal is None:
         return

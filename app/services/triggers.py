@@ -1,4 +1,4 @@
-"""Triggers: a stored recipe, and the signed deliveries that start it on a new model. Knows no HTTP."""
+"""Triggers: a stored recipe or goal, and the signed deliveries that start it on a new model. Knows no HTTP."""
 
 import json
 import re
@@ -17,6 +17,7 @@ from app.resources import Resources
 from app.services import jobs
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
+from app.services.recipes import faults_of_goal
 from app.stores import records
 from app.stores.tables import Noun, datasets, models, triggers
 
@@ -38,9 +39,10 @@ def create(caller: Caller, request: TriggerCreate) -> Trigger:
     refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
     secret = _secret(request)
     trigger_id = new_id("trg")
-    document = request.model_dump(mode="json", exclude={"secret"})
+    # Without a goal the document is that of versions that knew none, which may still serve beside this one.
+    document = request.model_dump(mode="json", exclude={"secret"} | ({"goal"} if request.goal is None else set()))
     with caller.resources.database.transaction() as tx:
-        _refuse_unknown(tx, caller, request)
+        _refuse_impossible(tx, caller, request)
         records.add(tx, triggers, caller.tenant, trigger_id, {"document": document, "secret": secret})
         row = records.get(tx, triggers, caller.tenant, trigger_id)
     return trigger_of(row).model_copy(update={"secret": secret})
@@ -115,6 +117,7 @@ def _handle(caller: Caller, trigger: Trigger, delivery_id: str, body: bytes) -> 
         task=trigger.task,
         seed=trigger.seed,
         recipe=trigger.recipe,
+        goal=trigger.goal,
         guard=trigger.guard,
         limits=trigger.limits,
         webhook=trigger.webhook,
@@ -181,12 +184,13 @@ def _secret(request: TriggerCreate) -> str:
     return secret
 
 
-def _refuse_unknown(tx: records.Transaction, caller: Caller, request: TriggerCreate) -> None:
-    faults = [
+def _refuse_impossible(tx: records.Transaction, caller: Caller, request: TriggerCreate) -> None:
+    unknown = (
         (pointer, "there is none with this id")
         for pointer, table, given in _named(request)
         if given is not None and records.find(tx, table, caller.tenant, given) is None
-    ]
+    )
+    faults = [*faults_of_goal(request), *unknown]
     if faults:
         raise BadInput(f"{faults[0][0]}: {faults[0][1]}", errors=faults)
 
@@ -194,6 +198,6 @@ def _refuse_unknown(tx: records.Transaction, caller: Caller, request: TriggerCre
 def _named(request: TriggerCreate) -> Iterator[tuple[str, Noun, str | None]]:
     yield "/model", models, request.model
     yield "/dataset", datasets, request.dataset
-    for index, step in enumerate(request.recipe.steps):
+    for index, step in enumerate(request.recipe.steps if request.recipe else ()):
         for option, named in step.models.items():
             yield f"/recipe/steps/{index}/{option}", models, named

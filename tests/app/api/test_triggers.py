@@ -10,7 +10,7 @@ from app import signatures
 from app.resources import Resources
 from app.stores.tables import hook_deliveries
 from tests.app.acting_worker import ActingWorker
-from tests.app.seeds import ONNX, RAW, UNKNOWN, ready_model
+from tests.app.seeds import ONNX, RAW, UNKNOWN, ready_dataset, ready_model
 
 SECRET = "a shared secret of the registry"
 RECIPE = {"steps": [{"technique": "share_weights"}]}
@@ -69,6 +69,10 @@ async def test_deleted_trigger_takes_no_delivery(client: httpx.AsyncClient) -> N
         ({"dataset": f"dst_{UNKNOWN}"}, "/dataset"),
         ({"webhook": "http://127.0.0.1/"}, "/webhook"),
         ({"kind": "github"}, "/kind"),
+        ({"goal": {}}, ""),
+        ({"recipe": None}, ""),
+        ({"recipe": None, "goal": {}}, "/dataset"),
+        ({"recipe": None, "goal": {}, "guard": {}}, ""),
     ],
 )
 async def test_trigger_that_cannot_work_is_pointed_at(
@@ -91,6 +95,20 @@ async def test_mlflow_delivery_starts_the_stored_job(client: httpx.AsyncClient, 
     assert answer.status_code == 202, answer.text
     started = (await client.get(answer.headers["Location"])).json()
     assert (started["model"], started["trigger"]) == (model, trigger["id"])
+
+
+async def test_a_goal_is_searched_for_on_each_delivered_model(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    goal = {"minimize": "latency", "max_drop": 0.005}
+    model, dataset = await ready_model(client, worker), await ready_dataset(client, worker)
+    trigger = await made(client, recipe=None, goal=goal, model=model, dataset=dataset)
+
+    answer = await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))
+
+    started = (await client.get(answer.headers["Location"])).json()
+    assert (started["recipe"], started["dataset"]) == (None, dataset)
+    assert goal.items() <= started["goal"].items()
+    read = (await client.get(f"/v1/triggers/{trigger['id']}")).json()
+    assert (read["recipe"], read["goal"]) == (None, started["goal"])
 
 
 async def test_cloudevent_names_its_own_model(client: httpx.AsyncClient, worker: ActingWorker) -> None:
