@@ -53,7 +53,8 @@ def _end(
     search = conclusion.conclude(known.survey, goal_of(job), job.task, tried, ended_by)
     chosen = search.recommended or next(iter(search.nearest), None)
     best = next((one for one in tried if one.job == chosen), None)
-    report = best.report.model_copy(update={"search": search}) if best and best.report else None
+    told = {"search": search, "sensitivity": known.survey.sensitivity}
+    report = best.report.model_copy(update=told) if best and best.report else None
     if search.recommended is None:
         return Failed(problem=problem_of(GuardNotMet(search.why)), report=report)
     if best is None or best.artifact is None or report is None:

@@ -94,6 +94,19 @@ class Change(Contract):
     verdict: Literal["better", "worse", "no measurable difference", "unchanged"]
 
 
+Setting = Literal["int8", "int4", "ternary", "binary"]
+
+
+class LayerDamage(Contract):
+    """What coarser values in one tensor do to the answers, everything else left alone."""
+
+    tensor: str
+    operator: str
+    parameters: int
+    setting: Setting
+    damage: float = Field(description="mean squared change of the outputs, relative to their variance")
+
+
 class StepReport(Contract):
     """One step of the recipe: what it did and what it cost."""
 
@@ -166,6 +179,7 @@ class Report(Contract):
     steps: list[StepReport]
     controls: list[ControlReport] = Field([], description="the runs that the recipe asked for beside its own")
     tensors: list[TensorReport]
+    sensitivity: list[LayerDamage] = Field([], description="what coarser values would do to the original, worst first")
     notes: list[str] = Field([], description="why something is not smaller or faster, and other findings")
     search: Search | None = Field(None, description="of a job with a goal: what was tried; the rest tells of the best")
     guard: Problem | None = Field(None, description="set when the guard was not met")

@@ -44,19 +44,6 @@ class Point(Contract):
         return self.figures is not None and not self.misses
 
 
-Setting = Literal["int8", "int4", "ternary", "binary"]
-
-
-class LayerDamage(Contract):
-    """What coarser values in one tensor do to the answers, everything else left alone."""
-
-    tensor: str
-    operator: str
-    parameters: int
-    setting: Setting
-    damage: float = Field(description="mean squared change of the outputs, relative to their variance")
-
-
 class Search(Contract):
     """How a goal was looked for and what was found."""
 
@@ -68,5 +55,4 @@ class Search(Contract):
     recommended: JobId | None = Field(None, description="null where nothing meets the goal")
     why: str = Field(description="why this one, or what keeps the goal from being met, in two sentences")
     nearest: list[JobId] = Field([], description="where nothing meets the goal: what comes closest, best first")
-    sensitivity: list[LayerDamage] = []
     ended_by: Literal["plan", "budget"] = Field(description="whether all that was planned was tried")

@@ -3,8 +3,7 @@
 from pydantic import Field
 
 from app.contracts.base import Contract
-from app.contracts.report import Quality
-from app.contracts.search import LayerDamage
+from app.contracts.report import LayerDamage, Quality
 
 
 class Survey(Contract):

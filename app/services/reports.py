@@ -19,7 +19,8 @@ from app.services import causes
 from app.services.caller import Caller
 from app.services.jobs import job_of
 from app.services.search_plots import HEIGHT, WIDTH, plots
-from app.services.search_sheets import recommended_recipe, search_sheets
+from app.services.search_sheets import recommended_recipe, search_sheet
+from app.services.sensitivity_sheet import sensitivity_sheet
 from app.services.sheets import Sheet, bytes_shown, interval, shown, times
 from app.stores import records
 from app.stores.tables import jobs
@@ -81,7 +82,7 @@ def sheets(story: Story) -> list[Sheet]:
     report = story.report
     rows = _rows(report.after.quality)
     return [
-        *(search_sheets(report.search) if report.search else []),
+        *([search_sheet(report.search)] if report.search else []),
         *(_cause_sheets(report.guard_causes, "guard" if report.guard else "goal") if report.guard_causes else []),
         Sheet(
             "Before and after",
@@ -111,6 +112,7 @@ def sheets(story: Story) -> list[Sheet]:
             ],
             [_tensor_row(tensor) for tensor in report.tensors],
         ),
+        sensitivity_sheet(report.sensitivity),
         Sheet("How it was made", ["what", "value"], _origin_rows(story)),
     ]
 

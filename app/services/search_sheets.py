@@ -1,26 +1,19 @@
-"""What a job with a goal found, as tables: the points, and what coarser values cost."""
+"""What a job with a goal found, as a table of points."""
 
-from collections.abc import Sequence
 
 from app.contracts.recipe import Recipe
-from app.contracts.search import LayerDamage, Point, Search
+from app.contracts.search import Point, Search
 from app.services.sheets import Sheet, bytes_shown, drop_shown, shown, times
 
 _POINT_HEADER = [
     *("candidate", "", "round", "file", "smaller", "p50", "faster", "memory", "validation drop"),
     *("test drop", "most that a class lost", "p50: predicted, measured", "misses", "job"),
 ]
-_DAMAGE_HEADER = ["values", "tensor", "operator", "parameters", "damage"]
-_MOST_LAYERS = 8  # for each setting; the JSON report has them all
-_SETTINGS = ("int8", "int4", "ternary", "binary")
 
 
-def search_sheets(search: Search) -> list[Sheet]:
-    """Return the tables, the points first."""
-    return [
-        Sheet("What was found", _POINT_HEADER, [_point_row(search, point) for point in ranked(search)]),
-        Sheet("What coarser values cost", _DAMAGE_HEADER, [_damage_row(layer) for layer in worst(search.sensitivity)]),
-    ]
+def search_sheet(search: Search) -> Sheet:
+    """Return the points, the recommended first."""
+    return Sheet("What was found", _POINT_HEADER, [_point_row(search, point) for point in ranked(search)])
 
 
 def recommended_recipe(search: Search | None) -> Recipe | None:
@@ -49,17 +42,6 @@ def ranked(search: Search) -> list[Point]:
         return first, point.figures.file_bytes
 
     return sorted(search.points, key=place)
-
-
-def worst(layers: Sequence[LayerDamage]) -> list[LayerDamage]:
-    """Return for each setting, finest first, the tensors that it damages most."""
-    return [
-        layer
-        for setting in _SETTINGS
-        for layer in sorted((one for one in layers if one.setting == setting), key=lambda one: -one.damage)[
-            :_MOST_LAYERS
-        ]
-    ]
 
 
 def _point_row(search: Search, point: Point) -> list[str]:
@@ -92,7 +74,3 @@ def _predicted(point: Point) -> str:
 
 def _ms(value: float | None) -> str:
     return shown("p50_ms", value) if value is not None else ""
-
-
-def _damage_row(layer: LayerDamage) -> list[str]:
-    return [layer.setting, layer.tensor, layer.operator, f"{layer.parameters:,}", f"{layer.damage:.3g}"]

@@ -6,7 +6,8 @@ from app.contracts.base import new_id
 from app.contracts.goal import Goal
 from app.contracts.problem import Problem
 from app.contracts.recipe import Recipe
-from app.contracts.search import Figures, LayerDamage, Point, Search
+from app.contracts.report import LayerDamage
+from app.contracts.search import Figures, Point, Search
 from app.errors import GuardNotMet, RuntimeCrashed
 from app.problems import problem_of
 
@@ -45,6 +46,13 @@ def point(name: str, file_bytes: int, p50_ms: float, validation: float, **change
     return Point(**{**fields, **changes})
 
 
+SENSITIVITY = [
+    LayerDamage(tensor="head", operator="Gemm", parameters=768, setting="ternary", damage=0.04),
+    LayerDamage(tensor=STRANGE, operator="MatMul", parameters=147_456, setting="ternary", damage=0.31),
+    LayerDamage(tensor="head", operator="Gemm", parameters=768, setting="int8", damage=0.0002),
+]
+
+
 def search() -> Search:
     """Return a search that found a point to recommend."""
     best = point("1 layer, ternary, int8", 450_000, 0.12, 0.975, recipe=BEST, round=2)
@@ -60,11 +68,6 @@ def search() -> Search:
         front=[best.job, second.job, third.job],
         recommended=best.job,
         why=WHY,
-        sensitivity=[
-            LayerDamage(tensor="head", operator="Gemm", parameters=768, setting="ternary", damage=0.04),
-            LayerDamage(tensor=STRANGE, operator="MatMul", parameters=147_456, setting="ternary", damage=0.31),
-            LayerDamage(tensor="head", operator="Gemm", parameters=768, setting="int8", damage=0.0002),
-        ],
         ended_by="budget",
     )
 

@@ -28,6 +28,7 @@ from app.stores import results, work
 from app.stores.work import Claim
 from modelpress import Client
 from tests.app.acting_worker import ActingWorker
+from tests.app.searches import SENSITIVITY
 
 DIGEST = "c" * 64
 VERDICT = "7.8× smaller, 3.1× faster at batch 1, accuracy −0.3 points: no measurable difference"
@@ -219,6 +220,7 @@ def report() -> Report:
             )
         ],
         tensors=tensors(),
+        sensitivity=SENSITIVITY,
         notes=["The decode subgraphs add 45 ms to the first load."],
         seed=7,
         digests={"model": DIGEST, "packed": DIGEST},

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.contracts.causes import GuardCauses
-from app.contracts.report import Measurement, Quality, Report
+from app.contracts.report import LayerDamage, Measurement, Quality, Report
 from app.errors import ServiceFault
 from app.problems import problem_of
 from workers.compute import bundles, report
@@ -25,11 +25,13 @@ from workers.compute.memory import loading
 from workers.compute.profiling import Profile, Subject, profile_with_graph
 from workers.compute.reasons import Facts, notes
 from workers.compute.runtime import open_session, translated
+from workers.compute.sensitivity import sensitivity
 from workers.compute.stepping import Taken, Walked
 from workers.compute.tracing import fallback
 
 _RACE_S = 2.0  # per batch size
 _COMPARED_ROWS = 256
+_LOOKING_SHARE, _LEAST_LOOKING_S, _LOOKING_S = 0.03, 0.5, 20.0  # of the job's time, for what its tensors bear
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def finish(bench: Bench, done: Finished) -> Report:
         steps=steps,
         controls=compare(bench, done.controls, scored),
         tensors=attributed(last.packed, bench.source, last.model, profile),
+        sensitivity=_sensitivity(bench, done.started),
         notes=[*notes(facts), *_findings(bench, done, same_rows)],
         guard=problem_of(done.refused.error) if done.refused else None,
         guard_causes=done.causes,
@@ -86,6 +89,14 @@ def finish(bench: Bench, done: Finished) -> Report:
         environment=facts.place,
         duration_s=time.monotonic() - done.started,
     )
+
+
+def _sensitivity(bench: Bench, started: float) -> list[LayerDamage]:
+    """Return what the original's tensors bear; a candidate's search has looked already."""
+    if bench.dataset is None or bench.order.explained is not None:
+        return []
+    limit_s = min(_LOOKING_S, max(_LEAST_LOOKING_S, _LOOKING_SHARE * (time.monotonic() - started)))
+    return sensitivity(bench, bench.dataset, lambda _share, _point: None, limit_s)
 
 
 def _check_packed(bench: Bench, last: Taken) -> int:

@@ -1,46 +1,29 @@
 """A survey order: what recipes can be made of a model, and what coarser values in each of its tensors would cost."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from app.contracts.recipe import Packing, Recipe
 from app.contracts.report import Latency
-from app.contracts.search import LayerDamage, Setting
 from app.contracts.survey import Survey
 from app.contracts.tasks import CompressOrder, Done, SurveyOrder
 from app.errors import TechniqueNotApplicable
-from workers.compute.autograd.losses import heads_for
-from workers.compute.autograd.prediction import predict
 from workers.compute.bench import Bench, set_up
 from workers.compute.channel import Channel
 from workers.compute.checkpoints import Checkpoints
-from workers.compute.datasets.samples import Dataset
 from workers.compute.graph.batch_norm import sites
 from workers.compute.graph.dimensions import couple
-from workers.compute.graph.model import FLOATS, Model, save
-from workers.compute.graph.precision import short
-from workers.compute.graph.readers import Reader, matrices, output_axis
-from workers.compute.graph.signs import magnitudes, nearest
+from workers.compute.graph.model import FLOATS, save
+from workers.compute.graph.readers import matrices
 from workers.compute.graph.spans import spans
 from workers.compute.graph.targets import is_table
 from workers.compute.memory import loading
+from workers.compute.sensitivity import sensitivity
 from workers.compute.stages import Route, Stage
 from workers.compute.techniques import TECHNIQUES
 from workers.compute.techniques.base import Context
 
-Answers = Mapping[str, NDArray[np.generic]]
 _RACE_S = 1.0
-# Damage is measured on this many validation rows at most, and on fewer of a model with many tensors, so that looking
-# costs no more than some 4,096 rows of inference; 32 rows still rank tensors.
-_ROWS, _LEAST_ROWS, _BUDGET_ROWS = 256, 32, 4096
-_MIN_SIZE = 512  # smaller tensors stay as they are in every recipe
-_LARGEST_INT8 = 127
-_TERNARY_THRESHOLD = 0.7  # of Li & Liu, 2016, as `ternarize` has it
-_SETTINGS: tuple[Setting, ...] = ("int8", "ternary")
 
 
 def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
@@ -81,7 +64,7 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             heads=kinds["heads"],
             channels=kinds["channels"],
             batch_norms=len(list(sites(bench.source))),
-            sensitivity=list(_sensitivity(bench, bench.dataset)) if bench.dataset else [],
+            sensitivity=sensitivity(bench, bench.dataset, bench.route.tell) if bench.dataset else [],
         )
     )
 
@@ -129,48 +112,3 @@ def _low_faster(bench: Bench, order: SurveyOrder) -> float | None:
 def _at(found: list[Latency], batch_size: int) -> Latency:
     """Return the latency at a batch size, or at the only one that the model has."""
     return next((each for each in found if each.batch_size == batch_size), found[0])
-
-
-def _sensitivity(bench: Bench, dataset: Dataset) -> Iterator[LayerDamage]:
-    """Round one tensor at a time, all others left alone, and tell how far the answers move, worst first."""
-    chosen = {name: each for name, each in matrices(bench.source).items() if bench.source.read(name).size >= _MIN_SIZE}
-    trials = [(name, setting) for name in chosen for setting in _SETTINGS]
-    rows = dataset.validation.take(slice(0, int(np.clip(_BUDGET_ROWS // max(1, len(trials)), _LEAST_ROWS, _ROWS))))
-    names = [head.logits for head in heads_for(bench.source, dataset.task)]
-
-    def answers(model: Model) -> Answers:
-        found = predict(model, rows, device=bench.device, threads=bench.order.threads, capture=names)
-        return {name: found[name].astype(np.float64) for name in names}
-
-    own, found = answers(bench.source), list[LayerDamage]()
-    for done, (name, setting) in enumerate(trials):
-        bench.route.tell(done / len(trials), None)
-        model = bench.source.clone()
-        values = model.read_floats(name)
-        model.write(name, rounded(values, chosen[name], setting).astype(values.dtype))
-        found.append(
-            LayerDamage(
-                tensor=name,
-                operator=chosen[name].node.op_type,
-                parameters=values.size,
-                setting=setting,
-                damage=damage(own, answers(model)),
-            )
-        )
-    yield from sorted(found, key=lambda each: (-each.damage, each.tensor, each.setting))
-
-
-def rounded(values: NDArray[np.floating], reader: Reader, setting: Setting) -> NDArray[np.floating]:
-    """Return the values of a weight as int8 or ternary ones, with a scale per output channel; same shape."""
-    axis = output_axis(reader)
-    if setting == "ternary":
-        return nearest(values, axis, np.ones(values.shape, np.bool_), _TERNARY_THRESHOLD)
-    scale = short(np.maximum(magnitudes(values, axis) / _LARGEST_INT8, np.finfo(np.float32).tiny))
-    return np.asarray(np.rint(values / scale) * scale)
-
-
-def damage(before: Answers, after: Answers) -> float:
-    """Return the mean squared change of all answers over their variance; 0 when nothing changed."""
-    errors = [float(np.square(after[name] - before[name]).mean()) for name in before]  # type: ignore[operator]
-    spreads = [float(np.var(before[name].astype(np.float64))) or 1.0 for name in before]
-    return float(np.mean([error / spread for error, spread in zip(errors, spreads, strict=True)]))

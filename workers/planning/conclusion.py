@@ -41,7 +41,6 @@ def conclude(
         recommended=best.job if best else None,
         why=why,
         nearest=[] if best else [each.job for each in nearest],
-        sensitivity=survey.sensitivity,
         ended_by=ended_by,
     )
 

@@ -6,6 +6,7 @@ import { drawCauses } from "/static/causes.js";
 import { pairBars, shareBars } from "/static/charts.js";
 import { byId, duration, facts, figureName, figureValue, h, isShare, problemNotice, scaled, showProblem, table } from "/static/dom.js";
 import { drawSearch, recommendedOf } from "/static/search.js";
+import { drawSensitivity } from "/static/sensitivity.js";
 
 const id = byId("verdict").dataset.job;
 const MANY_LAYERS = 400;
@@ -167,6 +168,7 @@ async function begin() {
   drawControls(report);
   drawSteps(report);
   drawLayers(report);
+  drawSensitivity(report);
   drawAgain(job, recommendedOf(report.search)?.recipe ?? null, techniques);
   drawEnvironment(report);
   byId("result").hidden = false; // the charts below take the width that they find

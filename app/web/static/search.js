@@ -1,11 +1,9 @@
-// What a job with a goal found: plots, the points, what coarser values cost.
+// What a job with a goal found: plots and the points.
 
 import { byId, figureName, figureValue, h, scaled, table } from "/static/dom.js";
 import { dropValue } from "/static/goal.js";
 import { scatter } from "/static/scatter.js";
 
-const MOST_LAYERS = 8; // for each setting; the JSON report has them all
-const SETTINGS = ["int8", "int4", "ternary", "binary"];
 const ms = (value) => (value === null ? "" : `${Number(value.toPrecision(3))} ms`);
 const times = (value) => (value === null ? "" : `${value.toFixed(value < 10 ? 2 : 1)}×`);
 const memory = ({ figures }) => (figures?.resident_bytes ? scaled(figures.resident_bytes, "B") : "");
@@ -52,20 +50,11 @@ function drawPoints(search) {
     point.error ? point.error.title : point.misses.join("; ")])));
 }
 
-function drawSensitivity({ sensitivity }) {
-  const worst = SETTINGS.flatMap((setting) =>
-    sensitivity.filter((layer) => layer.setting === setting).sort((a, b) => b.damage - a.damage).slice(0, MOST_LAYERS));
-  byId("sensitivity-card").hidden = !worst.length;
-  byId("sensitivity").replaceChildren(table(["Values", "Tensor", "Read by", ">Parameters", ">Damage"], worst.map((layer) => [
-    layer.setting, h("code", {}, layer.tensor), layer.operator, scaled(layer.parameters), String(Number(layer.damage.toPrecision(3)))])));
-}
-
 export function drawSearch(search) {
   byId("search").hidden = byId("why").hidden = !search;
   if (!search) return;
   byId("why").textContent = search.why;
   drawPoints(search);
-  drawSensitivity(search);
   drawPlot("size-plot", search, "file_bytes", search.goal.max_size_bytes, (value) => scaled(value, "B"), "file size, logarithmic");
   drawPlot("latency-plot", search, "p50_ms", search.goal.max_p50_ms, ms, `median of one call at batch ${search.goal.batch_size}, logarithmic`);
 }

@@ -10,14 +10,18 @@ from app.contracts.search import Search
 from app.stores import records
 from app.stores.tables import jobs
 from tests.app.acting_worker import ActingWorker
-from tests.app.searches import GOAL, STRANGE, WHY, WHY_NOT, search, search_in_vain
+from tests.app.searches import GOAL, SENSITIVITY, STRANGE, WHY, WHY_NOT, search, search_in_vain
 from tests.app.seeds import REPORT, published
 
 
 async def report(client: httpx.AsyncClient, worker: ActingWorker, accept: str, found: Search) -> httpx.Response:
     artifact = await published(client, worker)
     job = (await client.get(f"/v1/artifacts/{artifact}")).json()["job"]
-    told = Report.model_validate(REPORT).model_copy(update={"search": found}).model_dump(mode="json")
+    told = (
+        Report.model_validate(REPORT)
+        .model_copy(update={"search": found, "sensitivity": SENSITIVITY})
+        .model_dump(mode="json")
+    )
     with worker.resources.database.transaction() as tx:
         document = records.get(tx, jobs, "default", job)["document"]
         changed = {**document, "recipe": None, "goal": GOAL.model_dump(mode="json")}
@@ -41,7 +45,7 @@ async def test_model_card_of_a_goal_says_why_and_what_else_was_found(
     card = (await report(client, worker, "text/markdown", found)).text
 
     assert card.index(f"**{WHY}**") < card.index("## What was found") < card.index("## Before and after")
-    rows = card[card.index("## What was found") : card.index("## What coarser values cost")].splitlines()[4:]
+    rows = card[card.index("## What was found") : card.index("## Before and after")].splitlines()[4:]
     names = [row.split(" | ")[0] for row in rows if row]
     assert names == [
         "| 1 layer, ternary, int8",
@@ -67,7 +71,7 @@ async def test_model_card_of_a_goal_lists_the_most_damaged_layers_of_each_settin
 ) -> None:
     card = (await report(client, worker, "text/markdown", search())).text
 
-    rows = card[card.index("## What coarser values cost") : card.index("## Before and after")].splitlines()[4:]
+    rows = card[card.index("## What coarser values cost") : card.index("## How it was made")].splitlines()[4:]
     assert rows[:3] == [
         "| int8 | head | Gemm | 768 | 0.0002 |",
         r"| ternary | \<script\>alert(2)\</script\>\|layer.weight | MatMul | 147,456 | 0.31 |",

@@ -122,6 +122,8 @@ def test_artifact_is_smaller_and_its_report_true_when_a_recipe_ran(tmp_path: Pat
     assert report.steps[0].constraints == {"zeros": 2}
     assert all(0 < (tensor.latency_share or 0) < 1 for tensor in report.tensors)
     assert all(0.5 < (tensor.cosine or 0) < 1 for tensor in report.tensors)
+    assert {each.tensor for each in report.sensitivity} == {"w1", "w2"}
+    assert report.sensitivity[0].setting == "ternary"
     assert report.after.quality is not None
     assert report.after.quality.split == "test"
     assert report.after.quality.scores["accuracy"].value > 0.85

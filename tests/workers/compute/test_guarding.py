@@ -95,6 +95,7 @@ def test_nothing_fails_when_a_drop_is_only_to_be_explained(tmp_path: Path) -> No
     assert lost.after.quality is not None
     assert lost.after.quality.split == "test"
     assert kept.guard_causes is None
+    assert kept.sensitivity == []  # a candidate's search has looked
     assert lost.digests == kept.digests
 
 

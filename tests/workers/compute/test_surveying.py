@@ -8,7 +8,7 @@ import pytest
 from app.contracts.survey import Survey
 from app.contracts.tasks import Done
 from tests.workers.compute.orders import ZERO, digits_npz, mlp, tell
-from workers.compute.surveying import damage
+from workers.compute.sensitivity import damage
 
 
 def surveyed(scratch: Path, **changes: object) -> Survey:

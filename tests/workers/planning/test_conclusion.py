@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from app.contracts.goal import Goal
 from app.contracts.recipe import Recipe
-from app.contracts.search import LayerDamage, Search
+from app.contracts.report import LayerDamage
+from app.contracts.search import Search
 from tests.modelpress.publishing import causes
 from tests.workers.planning.made_up import survey, tried
 from workers.planning.conclusion import conclude, front
