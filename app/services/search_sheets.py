@@ -1,6 +1,5 @@
 """What a job with a goal found, as a table of points."""
 
-
 from app.contracts.recipe import Recipe
 from app.contracts.search import Point, Search
 from app.services.sheets import Sheet, bytes_shown, drop_shown, shown, times

@@ -2,12 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.contracts.report import LayerDamage, Setting
+from app.errors import ModelUnsupported, RuntimeRefused, TechniqueNotApplicable
 from workers.compute.autograd.losses import heads_for
 from workers.compute.autograd.prediction import predict
 from workers.compute.bench import Bench
@@ -21,6 +23,7 @@ Answers = Mapping[str, NDArray[np.generic]]
 # Damage is measured on this many validation rows at most, and on fewer of a model with many tensors, so that looking
 # costs no more than some 4,096 rows of inference; 32 rows still rank tensors.
 _ROWS, _LEAST_ROWS, _BUDGET_ROWS = 256, 32, 4096
+_MOST_PARAMETERS = 500_000_000
 _MIN_SIZE = 512  # smaller tensors stay as they are in every recipe
 _LARGEST_INT8 = 127
 _TERNARY_THRESHOLD = 0.7  # of Li & Liu, 2016, as `ternarize` has it
@@ -32,20 +35,33 @@ def sensitivity(
 ) -> list[LayerDamage]:
     """Round one tensor at a time, all others left alone, and tell how far the answers move, worst first.
 
-    The largest tensors come first; what `limit_s` has no time for is left out.
+    The largest tensors come first; what `limit_s` has no time for is left out. Nothing is told of a model that is too
+    large to hold twice, or that only ONNX Runtime can run.
     """
+    found = list[LayerDamage]()
+    if bench.baseline.parameters > _MOST_PARAMETERS:
+        return found
+    with suppress(ModelUnsupported, RuntimeRefused, TechniqueNotApplicable):
+        found.extend(_damages(bench, dataset, tell, limit_s))
+    return sorted(found, key=lambda each: (-each.damage, each.tensor, each.setting))
+
+
+def _damages(
+    bench: Bench, dataset: Dataset, tell: Callable[[float, None], None], limit_s: float
+) -> Iterator[LayerDamage]:
     until = time.monotonic() + limit_s
     chosen = {name: each for name, each in matrices(bench.source).items() if bench.source.read(name).size >= _MIN_SIZE}
     largest = sorted(chosen, key=lambda name: (-bench.source.read(name).size, name))
     trials = [(name, setting) for name in largest for setting in _SETTINGS]
-    rows = dataset.validation.take(slice(0, int(np.clip(_BUDGET_ROWS // max(1, len(trials)), _LEAST_ROWS, _ROWS))))
+    most = _ROWS if limit_s == math.inf else _LEAST_ROWS
+    rows = dataset.validation.take(slice(0, int(np.clip(_BUDGET_ROWS // max(1, len(trials)), _LEAST_ROWS, most))))
     names = [head.logits for head in heads_for(bench.source, dataset.task)]
 
     def answers(model: Model) -> Answers:
         found = predict(model, rows, device=bench.device, threads=bench.order.threads, capture=names)
         return {name: found[name].astype(np.float64) for name in names}
 
-    own, found = answers(bench.source), list[LayerDamage]()
+    own = answers(bench.source)
     for done, (name, setting) in enumerate(trials):
         if time.monotonic() > until:
             break
@@ -53,16 +69,13 @@ def sensitivity(
         model = bench.source.clone()
         values = model.read_floats(name)
         model.write(name, rounded(values, chosen[name], setting).astype(values.dtype))
-        found.append(
-            LayerDamage(
-                tensor=name,
-                operator=chosen[name].node.op_type,
-                parameters=values.size,
-                setting=setting,
-                damage=damage(own, answers(model)),
-            )
+        yield LayerDamage(
+            tensor=name,
+            operator=chosen[name].node.op_type,
+            parameters=values.size,
+            setting=setting,
+            damage=damage(own, answers(model)),
         )
-    return sorted(found, key=lambda each: (-each.damage, each.tensor, each.setting))
 
 
 def rounded(values: NDArray[np.floating], reader: Reader, setting: Setting) -> NDArray[np.floating]:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from app.contracts.survey import Survey
 from app.contracts.tasks import Done
@@ -12,8 +14,9 @@ from workers.compute.sensitivity import damage
 
 
 def surveyed(scratch: Path, **changes: object) -> Survey:
-    (scratch / "in").mkdir(parents=True)
-    mlp(scratch / "in/model.onnx")
+    (scratch / "in").mkdir(parents=True, exist_ok=True)
+    if not (scratch / "in/model.onnx").exists():
+        mlp(scratch / "in/model.onnx")
     digits_npz(scratch / "in/digits.npz")
     order = {
         "kind": "survey",
@@ -75,3 +78,17 @@ def test_damage_is_relative_to_how_far_answers_lie_apart() -> None:
 def test_a_number_format_that_the_model_cannot_take_is_told_as_none(tmp_path: Path) -> None:
     low = {"steps": [{"technique": "quantize_int8", "exclude": ["no such node"]}]}
     assert surveyed(tmp_path / "one", low=low).low_faster is None
+
+
+def test_a_model_that_only_onnx_runtime_can_run_is_surveyed_without_its_tensors(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    model = onnx.load(mlp(tmp_path / "in/model.onnx"))
+    centers = numpy_helper.from_array(np.random.default_rng(0).normal(size=(96, 64)).astype(np.float32), "centers")
+    model.graph.initializer.append(centers)
+    distances = helper.make_node("CDist", ["image", "centers"], ["inner"], domain="com.microsoft", metric="euclidean")
+    model.graph.node[0].CopyFrom(distances)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, tmp_path / "in/model.onnx")
+    found = surveyed(tmp_path)
+    assert found.quality is not None
+    assert found.sensitivity == []
