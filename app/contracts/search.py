@@ -1,8 +1,8 @@
 """What a job with a goal found: candidates, the points that were measured, the Pareto front, the one recommended."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.contracts.base import ArtifactId, Contract, JobId
 from app.contracts.goal import Goal, MetricName
@@ -56,3 +56,11 @@ class Search(Contract):
     why: str = Field(description="why this one, or what keeps the goal from being met, in two sentences")
     nearest: list[JobId] = Field([], description="where nothing meets the goal: what comes closest, best first")
     ended_by: Literal["plan", "budget"] = Field(description="whether all that was planned was tried")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_sensitivity(cls, fields: Any) -> Any:  # noqa: ANN401 # whatever is validated
+        """Leave out what stored reports of earlier versions have here; now the report itself has it."""
+        if isinstance(fields, dict):
+            return {name: value for name, value in fields.items() if name != "sensitivity"}
+        return fields

@@ -37,6 +37,11 @@ async def test_report_of_a_goal_is_json(client: httpx.AsyncClient, worker: Actin
     assert Report.model_validate(answer.json()).search == found
 
 
+def test_report_of_an_earlier_version_is_read() -> None:
+    stored = {**search().model_dump(mode="json"), "sensitivity": [SENSITIVITY[0].model_dump(mode="json")]}
+    assert Search.model_validate(stored).why == WHY
+
+
 async def test_model_card_of_a_goal_says_why_and_what_else_was_found(
     client: httpx.AsyncClient, worker: ActingWorker
 ) -> None:
