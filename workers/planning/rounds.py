@@ -53,13 +53,13 @@ def _chosen(ladder: Sequence[Rung], survey: Survey, goal: Goal) -> list[Rung]:
 def _finalists(goal: Goal, points: Sequence[Point]) -> list[str]:
     """Return the names to train in full: those that cost least of those that may still meet the goal.
 
-    Where none may, the two that are closest to it.
+    Where none may, the two that are closest to it. First comes what is closest to meeting it, then what meets it
+    already: a budget may run out between them.
     """
-    measured = [each for each in points if each.figures is not None]
+    measured = sorted((each for each in points if each.figures is not None), key=lambda each: each.name)
     hopeful = [each for each in measured if _may_recover(goal, each)]
-    if hopeful:
-        return [each.name for each in sorted(hopeful, key=lambda each: (cost(goal, each), each.name))[:_FINALISTS]]
-    return [each.name for each in sorted(measured, key=lambda each: (excess(goal, each), each.name))[:_FINALISTS]]
+    chosen = sorted(hopeful, key=lambda each: cost(goal, each))[:_FINALISTS] or measured
+    return [each.name for each in sorted(chosen, key=lambda each: (each.meets, excess(goal, each)))[:_FINALISTS]]
 
 
 def _may_recover(goal: Goal, found: Point) -> bool:

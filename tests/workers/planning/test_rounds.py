@@ -95,7 +95,7 @@ SIZES = {"3 layers, ternary": 4_000_000, "2 layers, narrower, ternary": 800_000,
 def test_the_smallest_that_may_recover_are_trained_in_full() -> None:
     done = first_round({"1 layer, narrower, ternary": 0.95, "2 layers, narrower, ternary": 0.96}, SIZES)
     second = next_round(survey(), SIZE, "classification", done)
-    assert names(second) == ["1 layer, narrower, ternary", "2 layers, narrower, ternary"]
+    assert names(second) == ["2 layers, narrower, ternary", "1 layer, narrower, ternary"]  # the closest first
     assert {each.round for each in second} == {1}
     short = next(each for each in done if each.candidate.name == second[0].name)
     lengths = [
@@ -124,7 +124,7 @@ def test_a_failed_candidate_is_not_trained_again() -> None:
 def test_where_no_finalist_meets_the_goal_the_closest_trains_longer(accuracy: float, more: list[str]) -> None:
     done = first_round({"1 layer, narrower, ternary": 0.95, "2 layers, narrower, ternary": 0.96}, SIZES)
     second = next_round(survey(), SIZE, "classification", done)
-    done += [tried(second[0], 450_000, 0.94), tried(second[1], 800_000, accuracy)]
+    done += [tried(second[0], 800_000, accuracy), tried(second[1], 450_000, 0.94)]
     third = next_round(survey(), SIZE, "classification", done)
     assert names(third) == more
     done += [tried(each, 800_000, 0.96) for each in third]
