@@ -20,7 +20,7 @@ from examples.originals import digits
 from modelpress.client import Client
 
 _LOOK_S, _CHILD_S = 0.005, 60.0
-_FIRST_EPOCHS = 20
+_FIRST_EPOCHS, _MOST_PATIENCE = 20, 100
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _training(epochs: int) -> Step:
-    return {"technique": "retrain", "epochs": epochs, "patience": epochs}
+    return {"technique": "retrain", "epochs": epochs, "patience": min(epochs, _MOST_PATIENCE)}
 
 
 def _first_word_s(client: Client, job: Job) -> float:
