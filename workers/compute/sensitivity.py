@@ -50,8 +50,9 @@ def _damages(
     bench: Bench, dataset: Dataset, tell: Callable[[float, None], None], limit_s: float
 ) -> Iterator[LayerDamage]:
     until = time.monotonic() + limit_s
-    chosen = {name: each for name, each in matrices(bench.source).items() if bench.source.read(name).size >= _MIN_SIZE}
-    largest = sorted(chosen, key=lambda name: (-bench.source.read(name).size, name))
+    readers = matrices(bench.source)
+    sizes = {name: bench.source.read(name).size for name in readers}
+    largest = sorted((name for name in readers if sizes[name] >= _MIN_SIZE), key=lambda name: (-sizes[name], name))
     trials = [(name, setting) for name in largest for setting in _SETTINGS]
     most = _ROWS if limit_s == math.inf else _LEAST_ROWS
     rows = dataset.validation.take(slice(0, int(np.clip(_BUDGET_ROWS // max(1, len(trials)), _LEAST_ROWS, most))))
@@ -68,10 +69,10 @@ def _damages(
         tell(done / len(trials), None)
         model = bench.source.clone()
         values = model.read_floats(name)
-        model.write(name, rounded(values, chosen[name], setting).astype(values.dtype))
+        model.write(name, rounded(values, readers[name], setting).astype(values.dtype))
         yield LayerDamage(
             tensor=name,
-            operator=chosen[name].node.op_type,
+            operator=readers[name].node.op_type,
             parameters=values.size,
             setting=setting,
             damage=damage(own, answers(model)),
