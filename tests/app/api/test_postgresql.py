@@ -42,8 +42,8 @@ from tests.stand_in.postgresql import serving
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("pg")) as url:
+def postgresql() -> Iterator[str]:
+    with serving() as url:
         database = Database(url)
         upgrade(database)
         database.close()

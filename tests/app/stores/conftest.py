@@ -13,8 +13,8 @@ from tests.stand_in import postgresql
 
 
 @pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgresql.serving(tmp_path_factory.mktemp("pg")) as url:
+def postgresql_url() -> Iterator[str]:
+    with postgresql.serving() as url:
         yield url
 
 
