@@ -31,7 +31,7 @@ class Heartbeat:
         """Prepare; the thread starts with the `with` block."""
         self._database, self._held = database, held
         self._lease_s, self._outage_s = lease_s, outage_s
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._lock, self._wake, self._over = threading.Lock(), threading.Event(), False
         self._figures: dict[str, object] = {}
         self._entries: list[dict[str, Any]] = []
         self._told = 0
@@ -45,24 +45,17 @@ class Heartbeat:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._stop.set()
+        self._over = True
+        self._wake.set()
         self._thread.join()
 
     def note(self, said: Progress | Log) -> None:
-        """Take over what the child said; it is stored at the next tick."""
+        """Take over what the child said: its first word is stored at once, the rest at the next tick."""
         with self._lock:
-            if isinstance(said, Log):
-                self._append({"kind": "log", "message": printable(said.message, _MAX_LOG_CHARS)})
-                return
-            stage = printable(said.stage, _MAX_STAGE_CHARS)
-            self._figures |= {"stage": stage, "progress": said.progress, "eta_s": said.eta_s}
-            entry = {"kind": "progress", "stage": stage, "progress": said.progress, "eta_s": said.eta_s}
-            if said.point is not None:
-                self._append({**entry, "kind": "curve", "point": said.point.model_dump(mode="json")})
-            elif self._entries and self._entries[-1]["kind"] == "progress" and self._entries[-1]["stage"] == stage:
-                self._entries[-1] = entry
-            else:
-                self._append(entry)
+            first = not self._told
+            self._take_over(said)
+        if first:
+            self._wake.set()
 
     def note_sandbox(self, level: str) -> None:
         """Store how well the child is confined."""
@@ -81,6 +74,20 @@ class Heartbeat:
             self._put_back(figures, entries)
             raise
 
+    def _take_over(self, said: Progress | Log) -> None:
+        if isinstance(said, Log):
+            self._append({"kind": "log", "message": printable(said.message, _MAX_LOG_CHARS)})
+            return
+        stage = printable(said.stage, _MAX_STAGE_CHARS)
+        self._figures |= {"stage": stage, "progress": said.progress, "eta_s": said.eta_s}
+        entry = {"kind": "progress", "stage": stage, "progress": said.progress, "eta_s": said.eta_s}
+        if said.point is not None:
+            self._append({**entry, "kind": "curve", "point": said.point.model_dump(mode="json")})
+        elif self._entries and self._entries[-1]["kind"] == "progress" and self._entries[-1]["stage"] == stage:
+            self._entries[-1] = entry
+        else:
+            self._append(entry)
+
     def _append(self, entry: dict[str, Any]) -> None:
         if self._told < _MAX_EVENTS:
             self._told += 1
@@ -98,7 +105,11 @@ class Heartbeat:
             self._entries = entries + self._entries
 
     def _run(self) -> None:
-        while not self._stop.wait(min(_TICK_S, self._lease_s / 3)):
+        while True:
+            self._wake.wait(min(_TICK_S, self._lease_s / 3))
+            self._wake.clear()
+            if self._over:
+                return
             try:
                 self._tick()
                 self._answered = time.monotonic()

@@ -1,14 +1,12 @@
 """Checkpoints between child and stores: kept one at a time, given to the next attempt, and never in the way."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.contracts.base import new_id
 from app.contracts.checkpoint import Position
-from app.contracts.tasks import ORDER, CompressOrder, Kept, Queue, WorkKind
+from app.contracts.tasks import ORDER, CompressOrder, Kept
 from app.errors import DependencyUnavailable
 from app.resources import Resources
 from app.stores import checkpoints, work
@@ -19,22 +17,6 @@ from workers.heartbeat import Heartbeat
 from workers.keeping import Keeper, with_earlier
 
 POSITION = Position(step=1, steps=2, technique="retrain", epoch=1, epochs=2)
-
-
-@pytest.fixture
-def resources(tmp_path: Path) -> Iterator[Resources]:
-    with stack.open_stores(stack.settings_for(tmp_path)) as found:
-        yield found
-
-
-@pytest.fixture
-def held(resources: Resources) -> work.Claim:
-    job = new_id("job")
-    with resources.database.transaction() as tx:
-        work.enqueue(tx, work.Ticket(job, "tenant", WorkKind.COMPRESS, Queue.CPU, 60))
-        found = work.claim(tx, job, "worker", 30.0, 3)
-    assert found is not None
-    return found
 
 
 @pytest.fixture

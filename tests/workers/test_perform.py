@@ -4,7 +4,6 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ from workers.supervisor import Rules
 from workers.tasks import Worker, perform
 
 PROGRAM = Program("stand_in_child", (stack.HERE,))
-
-
-@pytest.fixture
-def resources(tmp_path: Path) -> Iterator[Resources]:
-    with stack.open_stores(stack.settings_for(tmp_path)) as found:
-        yield found
 
 
 def make_worker(resources: Resources, settings: Settings | None = None) -> Worker:

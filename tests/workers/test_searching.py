@@ -1,7 +1,6 @@
 """A search from its doorbell to its end with real children and stores, and a planner that plans by names."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,6 @@ from workers.tasks import Worker, perform
 def planned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "next_round", planner.next_round)
     monkeypatch.setattr(conclusion, "conclude", planner.conclude)
-
-
-@pytest.fixture
-def resources(tmp_path: Path) -> Iterator[Resources]:
-    with stack.open_stores(stack.settings_for(tmp_path)) as found:
-        yield found
 
 
 @pytest.fixture

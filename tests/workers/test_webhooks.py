@@ -59,12 +59,6 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
-@pytest.fixture
-def resources(tmp_path: Path) -> Iterator[Resources]:
-    with stack.open_stores(stack.settings_for(tmp_path)) as found:
-        yield found
-
-
 def end_a_job(resources: Resources, url: str, secret: str | None = None) -> None:
     job_id, trigger_id = new_id("job"), new_id("trg")
     with resources.database.transaction() as tx:
