@@ -91,16 +91,12 @@ def _reason(goal: Goal, metric: MetricName, best: Point, measured: Sequence[Poin
     facts = [f"{best.smaller:.1f} times smaller" if best.smaller else "", _speed(best), _change(best, metric)]
     said = ", ".join(filter(None, facts))
     first = f"“{best.name}” is the {superlative} of {meeting} {noun} that meet the goal: {said}."
-    bolder = [each for each in measured if not each.meets and cost(goal, each) < cost(goal, best)]
+    missing = [each for each in measured if not each.meets and each.name != best.name]  # its own shorter training apart
+    bolder = [each for each in missing if cost(goal, each) < cost(goal, best)]
     if bolder:
         next_one = max(bolder, key=lambda each: cost(goal, each))
         return f"{first} “{next_one.name}” would go further, but {'; '.join(next_one.misses)}."
-    others = len(measured) - meeting
-    return f"{first} {_count(others)} of the others that were measured went further."
-
-
-def _count(others: int) -> str:
-    return f"None of {others}" if others else "None"
+    return f"{first} No other that was measured goes further."
 
 
 def _shortfall(survey: Survey, goal: Goal, metric: MetricName, nearest: Sequence[Point], report: Report | None) -> str:

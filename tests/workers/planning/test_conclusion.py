@@ -52,6 +52,16 @@ def test_the_smallest_that_meets_the_goal_is_recommended_and_what_goes_further_i
     assert (found.original.validation, found.original.test) == (0.98, 0.975)
 
 
+def test_its_own_shorter_training_is_not_what_goes_further() -> None:
+    found = concluded(
+        Goal(minimize="latency"),
+        tried(candidate("bold"), 900_000, 0.95, faster=25),
+        tried(candidate("bold", 1), 900_000, 0.975, faster=20),
+    )
+    assert name_of(found, found.recommended) == "bold"
+    assert found.why.endswith("No other that was measured goes further.")
+
+
 @pytest.mark.parametrize(
     ("goal", "wanted"),
     [
