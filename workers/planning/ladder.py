@@ -94,8 +94,8 @@ def _stacks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
     teach = _distilled(survey, task, rate)
     ternary: Step = {"technique": "ternarize", "learning_rate": _TERNARY_RATE}
     low, lowered = _low_name(goal), (_LOW[goal.device],)
-    for keep in dict.fromkeys(count for count in (half, 2, 1) if count <= half):
-        narrow = keep < half
+    counts = ((half, False), *((keep, True) for keep in dict.fromkeys((half, 2, 1)) if keep <= half))
+    for keep, narrow in counts:
         before = tuple(_shape(survey, keep, narrow=narrow))
         share = keep / survey.layers * (0.35 if narrow else 1.0)
         noun = f"{keep} layer" if keep == 1 else f"{keep} layers"

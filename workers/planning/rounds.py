@@ -11,7 +11,7 @@ from app.contracts.goal import Goal
 from app.contracts.job import TaskName
 from app.contracts.search import Point
 from app.contracts.survey import Survey
-from workers.planning.effort import SHORT, affordable, epochs
+from workers.planning.effort import SHORT, affordable, epochs, worthwhile
 from workers.planning.judging import cost, excess, point
 from workers.planning.ladder import Rung, rungs
 from workers.planning.trying import Candidate, Tried
@@ -20,7 +20,7 @@ _FINALISTS = 2
 _LONG = 2.0
 # What a short training has lost beyond the goal may come back in a long one: up to so many times what is allowed, or so
 # much of the metric.
-_RECOVERED_TIMES, _RECOVERED = 4.0, 0.04
+_RECOVERED_TIMES, _RECOVERED = 2.0, 0.01
 
 
 def next_round(survey: Survey, goal: Goal, task: TaskName, tried: Sequence[Tried]) -> list[Candidate]:
@@ -43,8 +43,12 @@ def next_round(survey: Survey, goal: Goal, task: TaskName, tried: Sequence[Tried
 
 
 def _chosen(ladder: Sequence[Rung], survey: Survey, goal: Goal) -> list[Rung]:
-    """Return what the budget allows of the ladder: all that need no training, and of the others evenly spread ones."""
+    """Return what the budget allows of the ladder: all that need no training, and of the others evenly spread ones.
+
+    Where it is too small for any of those to learn enough, the boldest, which learns fastest.
+    """
     quick, trained = ([rung for rung in ladder if bool(rung.trained) is wanted] for wanted in (False, True))
+    trained = [rung for rung in trained if worthwhile(survey, goal, rung)] or trained[-1:]
     count = min(affordable(survey, goal), len(trained))
     places = {round((place + 1) * len(trained) / count) - 1 for place in range(count)} if count else set()
     return [*quick, *(trained[place] for place in sorted(places))]
@@ -53,13 +57,14 @@ def _chosen(ladder: Sequence[Rung], survey: Survey, goal: Goal) -> list[Rung]:
 def _finalists(goal: Goal, points: Sequence[Point]) -> list[str]:
     """Return the names to train in full: those that cost least of those that may still meet the goal.
 
-    Where none may, the two that are closest to it. First comes what is closest to meeting it, then what meets it
-    already: a budget may run out between them.
+    Where those are too few, what is closest to it as well. First comes what is closest to meeting it, then what meets
+    it already: a budget may run out between them.
     """
     measured = sorted((each for each in points if each.figures is not None), key=lambda each: each.name)
-    hopeful = [each for each in measured if _may_recover(goal, each)]
-    chosen = sorted(hopeful, key=lambda each: cost(goal, each))[:_FINALISTS] or measured
-    return [each.name for each in sorted(chosen, key=lambda each: (each.meets, excess(goal, each)))[:_FINALISTS]]
+    hopeful = sorted((each for each in measured if _may_recover(goal, each)), key=lambda each: cost(goal, each))
+    others = sorted((each for each in measured if each not in hopeful), key=lambda each: excess(goal, each))
+    chosen = [*hopeful, *others][:_FINALISTS]
+    return [each.name for each in sorted(chosen, key=lambda each: (each.meets, excess(goal, each)))]
 
 
 def _may_recover(goal: Goal, found: Point) -> bool:
