@@ -16,7 +16,7 @@ Step = Mapping[str, object]
 _UNTRAINED = {"epochs": 0}
 # Found on the text encoder and the image networks of docs/results.md, and none of it per data set.
 _NARROW_NEURONS, _NARROW_HEADS, _TABLE_RANK = 0.75, 0.5, 0.334
-_TEXT_RATE, _TERNARY_RATE = 0.0005, 0.001
+_TEXT_RATE, _TERNARY_RATE = 0.0005, 0.0003
 _CLUSTERS, _SHARED_FROM = 16, 256
 _SPARSITIES = (0.8, 0.9)
 _CUTS = (0.5, 0.75)
