@@ -12,15 +12,15 @@ import yaml
 
 HEAD = """# modelpress on Kubernetes
 
-Gateway, worker pools, sweeper and migration, each pod under the "restricted" profile and with no more network than it needs.
-[Operations](../../docs/operations.md) says how to run them. Needs Kubernetes 1.30 or newer.
+Gateway, worker pools, sweeper and migration, each pod under the "restricted" profile and with no more network than
+needed. [Operations](../../docs/operations.md) says how to run them. Needs Kubernetes 1.30 or newer.
 
 ```bash
 helm install modelpress helm/modelpress --namespace modelpress
 ```
 
-`ci/` holds sets of values that are checked with every change: `minimal`, `everything`, `keda` and `development`, which is a
-trial with its own stores. This page is written by `make docs`; `values.schema.json` refuses what does not fit.
+`ci/` holds sets of values that are checked with every change: `minimal`, `everything`, `keda` and `development`, which
+is a trial with its own stores. This page is written by `make docs`; `values.schema.json` refuses what does not fit.
 
 | value | default | meaning |
 | --- | --- | --- |
