@@ -1,6 +1,19 @@
 """Every pod keeps to the "restricted" profile and reaches no more than it must."""
 
-from tests.ops.conftest import Manifest, containers, named, of_kind, pods
+import pytest
+
+from tests.ops.conftest import Helm, Manifest, Render, containers, environment, named, of_kind, pods
+
+# Private, shared, loopback, "this network", and link-local, where clouds have their metadata.
+CLOSED = {
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+}  # fmt: skip
+STORES = ("database", "broker", "objects")
+
+
+def _is_store(name: str) -> bool:
+    """Whether a workload or container is one of the stores that a trial brings along."""
+    return name.partition("/")[0].removeprefix("shop-modelpress-") in STORES
 
 
 def test_pods_run_as_one_fixed_user_without_a_token(manifests: list[Manifest]) -> None:
@@ -41,8 +54,13 @@ def test_containers_have_requests_and_limits(manifests: list[Manifest]) -> None:
 
 
 def test_containers_write_to_temporary_and_data_folder_only(manifests: list[Manifest]) -> None:
+    of_stores = {"/tmp", "/data", "/var/lib/postgresql", "/var/run/postgresql"}  # noqa: S108  # mounts
     for name, container in containers(manifests).items():
-        assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp", "/var/lib/modelpress"}, name  # noqa: S108  # a mount
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        if _is_store(name):
+            assert mounted <= of_stores, name
+        else:
+            assert mounted == {"/tmp", "/var/lib/modelpress"}, name  # noqa: S108  # a mount
 
 
 def test_images_are_pinned(manifests: list[Manifest]) -> None:
@@ -51,32 +69,99 @@ def test_images_are_pinned(manifests: list[Manifest]) -> None:
         assert "@sha256:" in reference or (":" in reference and not reference.endswith(":latest")), name
 
 
+def _long_running(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Return the containers that are to run for ever: none of a Job and no init container."""
+    workloads = of_kind(manifests, "Deployment", "StatefulSet")
+    return {
+        f"{workload['metadata']['name']}/{container['name']}": container
+        for workload in workloads
+        for container in workload["spec"]["template"]["spec"]["containers"]
+    }
+
+
 def test_long_running_containers_have_three_probes(manifests: list[Manifest]) -> None:
-    jobs = set(named(manifests, "Job"))
-    for name, container in containers(manifests).items():
-        if name.partition("/")[0] not in jobs:
-            assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container), name
+    for name, container in _long_running(manifests).items():
+        assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container), name
+
+
+def test_start_may_take_as_long_as_heavy_imports_do(manifests: list[Manifest]) -> None:
+    for name, container in _long_running(manifests).items():
+        probe = container["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 60, name
 
 
 def test_liveness_asks_neither_database_nor_broker(manifests: list[Manifest]) -> None:
-    probes = {name: c["livenessProbe"] for name, c in containers(manifests).items() if "livenessProbe" in c}
-    for name, probe in probes.items():
-        asked = probe["httpGet"]["path"] if "httpGet" in probe else " ".join(probe["exec"]["command"])
-        assert asked == "/healthz" or "/proc/1/stat" in asked, name
+    for name, container in _long_running(manifests).items():
+        probe = container["livenessProbe"]
+        if _is_store(name):
+            assert probe["tcpSocket"] == {"port": "store"}, name  # its own
+        elif name.endswith("/gateway"):
+            assert probe["httpGet"]["path"] == "/healthz", name
+        else:
+            assert "/proc/1/stat" in " ".join(probe["exec"]["command"]), name
+
+
+def test_pods_have_time_to_stop(manifests: list[Manifest]) -> None:
+    graces = {name: pod["spec"].get("terminationGracePeriodSeconds") for name, pod in pods(manifests).items()}
+
+    assert graces["shop-modelpress-gateway"] == 30
+    assert all(grace >= 60 for name, grace in graces.items() if "-worker-" in name)
+
+
+def test_gateway_waits_for_the_balancer_before_it_stops(manifests: list[Manifest]) -> None:
+    # Nothing calls the others: workers must stop taking work at once, and the stores of a trial have no second pod.
+    assert containers(manifests)["shop-modelpress-gateway/gateway"]["lifecycle"]["preStop"] == {"sleep": {"seconds": 5}}
+
+
+def test_disruption_budgets_cover_the_gateway_and_every_pool(manifests: list[Manifest]) -> None:
+    budgets = {name: budget["spec"] for name, budget in named(manifests, "PodDisruptionBudget").items()}
+    pools = {name for name in named(manifests, "Deployment") if "-worker-" in name}
+
+    assert set(budgets) == {"shop-modelpress-gateway", *pools}
+    assert all(budgets[name]["maxUnavailable"] == 1 for name in pools)
+
+
+def test_one_gateway_stays_by_default(render: Render) -> None:
+    assert named(render("everything"), "PodDisruptionBudget")["shop-modelpress-gateway"]["spec"]["minAvailable"] == 1
+
+
+def test_deployments_spread_over_nodes(manifests: list[Manifest]) -> None:
+    for name, deployment in named(manifests, "Deployment").items():
+        (spread,) = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert spread["topologyKey"] == "kubernetes.io/hostname", name
+        assert spread["labelSelector"] == deployment["spec"]["selector"], name
+
+
+def test_gateway_and_worker_are_two_images(manifests: list[Manifest]) -> None:
+    for name, container in containers(manifests).items():
+        if not _is_store(name):
+            kind = "gateway" if name.endswith(("/gateway", "/migration")) else "worker"
+            assert f"modelpress-{kind}" in container["image"], name
+
+
+@pytest.mark.parametrize(("values", "there"), [("everything", True), ("keda", False)])
+def test_pods_have_a_user_namespace_when_asked_for(render: Render, values: str, there: bool) -> None:
+    for name, pod in pods(render(values)).items():
+        assert pod["spec"].get("hostUsers") is (False if there else None), name
 
 
 def test_only_the_gateway_knows_api_keys(manifests: list[Manifest]) -> None:
     knowing = {
         name.partition("/")[2]
         for name, container in containers(manifests).items()
-        if any(entry["name"] == "MODELPRESS_API_KEYS" for entry in container["env"])
+        if any(entry["name"] == "MODELPRESS_API_KEYS" for entry in container.get("env", []))
     }
 
     assert knowing == {"gateway"}
 
 
 def _selects(selector: Manifest, pod: Manifest) -> bool:
-    return selector.get("matchLabels", {}).items() <= pod["metadata"]["labels"].items()
+    labels = pod["metadata"]["labels"]
+    inside = {"In": True, "NotIn": False}
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        (labels[rule["key"]] in rule["values"]) is inside[rule["operator"]]
+        for rule in selector.get("matchExpressions", [])
+    )
 
 
 def test_default_deny_selects_every_pod(manifests: list[Manifest]) -> None:
@@ -98,11 +183,54 @@ def test_only_the_sweeper_reaches_the_outside_and_never_the_metadata_address(man
                 continue
             reached = {name for name, pod in pods(manifests).items() if _selects(policy["spec"]["podSelector"], pod)}
             assert [name.rpartition("-")[2] for name in reached] == ["sweeper"]
-            assert all({"169.254.0.0/16", "10.0.0.0/8"} <= set(block["except"]) for block in blocks)
+            assert all(set(block["except"]) >= CLOSED for block in blocks)
+            assert all(":" not in block["cidr"] for block in blocks)  # no way out over IPv6
 
 
-def test_only_the_gateway_takes_connections(manifests: list[Manifest]) -> None:
-    for policy in of_kind(manifests, "NetworkPolicy"):
-        if "ingress" in policy["spec"]:
-            component = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
-            assert component == "gateway"
+def _entries(manifests: list[Manifest], pod: Manifest) -> list[tuple[int, Manifest]]:
+    """Return port and peer of every connection that a pod takes."""
+    policies = [policy["spec"] for policy in of_kind(manifests, "NetworkPolicy")]
+    rules = [rule for spec in policies if _selects(spec["podSelector"], pod) for rule in spec.get("ingress", [])]
+    return [(port["port"], peer) for rule in rules for port in rule["ports"] for peer in rule["from"]]
+
+
+def test_gateway_takes_connections_on_its_port_alone(manifests: list[Manifest]) -> None:
+    entries = _entries(manifests, pods(manifests)["shop-modelpress-gateway"])
+
+    assert {port for port, _peer in entries} <= {8000}
+
+
+def test_workers_take_connections_for_their_figures_from_monitoring_alone(manifests: list[Manifest]) -> None:
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    exporting = bool(of_kind(manifests, "PodMonitor"))
+    for name, pod in pods(manifests).items():
+        if "-worker-" in name:
+            assert _entries(manifests, pod) == ([(9100, monitoring)] if exporting else []), name
+
+
+def test_sweeper_and_migration_take_no_connections(manifests: list[Manifest]) -> None:
+    for name, pod in pods(manifests).items():
+        if name.endswith(("-sweeper", "-migration")):
+            assert _entries(manifests, pod) == [], name
+
+
+def test_stores_of_a_trial_answer_this_release_and_ask_nobody(render: Render) -> None:
+    manifests = render("development")
+    policies = [policy["spec"] for policy in of_kind(manifests, "NetworkPolicy")]
+    release = {"app.kubernetes.io/name": "modelpress", "app.kubernetes.io/instance": "shop"}
+    for name, pod in pods(manifests).items():
+        if _is_store(name):
+            ((_port, peer),) = _entries(manifests, pod)
+            assert peer == {"podSelector": {"matchLabels": release}}, name
+            assert not any(spec.get("egress") for spec in policies if _selects(spec["podSelector"], pod)), name
+
+
+def test_workers_are_told_their_figures_port_when_they_are_scraped(manifests: list[Manifest]) -> None:
+    exporting = bool(of_kind(manifests, "PodMonitor"))
+    for name, container in containers(manifests).items():
+        if name.endswith("/worker"):
+            assert environment(container).get("MODELPRESS_METRICS_PORT") == ("9100" if exporting else None), name
+
+
+def test_secrets_when_not_asked_for_are_not_made(helm: Helm) -> None:
+    assert "kind: Secret" not in helm().stdout

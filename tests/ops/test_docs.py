@@ -9,8 +9,9 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
-from tests.ops.conftest import ROOT
+from tests.ops.conftest import CHART, ROOT
 from tools.settings_table import BEGIN, END, MEANINGS, fill
+from tools.values_table import page, rows
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -32,6 +33,13 @@ def test_settings_table_is_current() -> None:
 
 def test_every_setting_has_a_meaning_and_no_meaning_is_left_over() -> None:
     assert set(MEANINGS) == set(Settings.model_fields)
+
+
+def test_readme_of_the_chart_is_current_and_explains_every_value() -> None:
+    values = (CHART / "values.yaml").read_text("utf-8")
+
+    assert page(values) == (CHART / "README.md").read_text("utf-8"), "run: make docs"
+    assert [path for path, _default, meaning in rows(values) if not meaning.endswith(".")] == []
 
 
 def test_fill_when_a_page_has_text_around_the_markers_keeps_it() -> None:

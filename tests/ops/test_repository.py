@@ -43,6 +43,13 @@ def test_every_dependency_is_pinned_within_its_range(pins: dict[str, str]) -> No
             assert requirement.specifier.contains(pins[requirement.name.lower()]), requirement
 
 
+def test_checkov_and_all_it_needs_is_pinned() -> None:
+    lines = (ROOT / "tools" / "checkov-constraints.txt").read_text("utf-8").split()
+
+    assert "checkov==3.3.30" in lines
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
 def test_torch_is_pinned_the_same_everywhere(pins: dict[str, str]) -> None:
     pin = f"torch=={pins['torch']}"
 
@@ -59,7 +66,7 @@ def test_help_explains_every_target() -> None:
 
     shown = subprocess.run([make, "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert set(re.findall(r"make ([a-z-]+)", shown)) == set(targets[1].split())
+    assert set(re.findall(r"make ([a-z0-9-]+)", shown)) == set(targets[1].split())
 
 
 def test_ci_run_is_executable_and_valid_bash() -> None:

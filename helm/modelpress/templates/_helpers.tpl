@@ -23,12 +23,15 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}{{ else }}{{ $image.repository }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* Pod level fields of the "restricted" profile; call with (list $ component). */}}
+{{/* Pod level fields of the "restricted" profile; call with (list $ account). */}}
 {{- define "modelpress.pod" -}}
 {{- $root := index . 0 -}}
 serviceAccountName: {{ include "modelpress.fullname" $root }}-{{ index . 1 }}
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- if $root.Values.userNamespaces }}
+hostUsers: false
+{{- end }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 10001
@@ -70,11 +73,12 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* Settings from the ConfigMap and addresses from the component's Secret; call with (list $ secret-override keys). */}}
+{{/* Addresses from the component's Secret; call with (list $ secret-override keys). */}}
 {{- define "modelpress.environment" -}}
 {{- $root := index . 0 -}}
 {{- $secret := (index . 1) | default $root.Values.secrets.name -}}
-{{- range concat (index . 2) $root.Values.secrets.extraKeys }}
+{{- $stores := ternary (list "AWS_ENDPOINT" "AWS_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY") list $root.Values.development.enabled -}}
+{{- range concat (index . 2) $stores $root.Values.secrets.extraKeys | uniq }}
 - name: {{ . }}
   valueFrom:
     secretKeyRef:
@@ -101,6 +105,55 @@ volumes:
       sizeLimit: {{ . }}
 {{- end }}
 
+{{/*
+What a container of the migration holds. It is a Job before everything else, or, with stores in the chart that a hook would
+run before, an init container of every pod: migrating twice or from two places at a time is safe. Call with (list $ secret).
+*/}}
+{{- define "modelpress.migration" -}}
+{{- $root := index . 0 -}}
+name: migration
+image: {{ include "modelpress.image" (list $root $root.Values.images.gateway) }}
+imagePullPolicy: {{ $root.Values.images.gateway.pullPolicy }}
+{{ include "modelpress.containerSecurity" $root }}
+command: [python3, -m, app.stores.migrate]
+env:
+  {{- include "modelpress.environment" (list $root (index . 1) (list "DATABASE_URL")) | nindent 2 }}
+resources:
+  {{- toYaml $root.Values.migration.resources | nindent 2 }}
+{{ include "modelpress.mounts" $root }}
+{{- end }}
+
+{{- define "modelpress.initContainers" -}}
+{{- if .Values.development.enabled }}
+initContainers:
+  - {{- include "modelpress.migration" (list . .Values.secrets.migration) | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/* A pool with what the defaults say about it; call with (list $ pool), read with fromYaml. */}}
+{{- define "modelpress.pool" -}}
+{{- $root := index . 0 -}}
+{{- $pool := mergeOverwrite (deepCopy $root.Values.workers.defaults) (index . 1) -}}
+{{- $_ := set $pool "drainSeconds" (int $pool.drainSeconds | default (ternary 3600 60 $pool.autoscaling.enabled)) -}}
+{{- $_ := set $pool "childMemoryBytes" ($pool.childMemoryBytes | int64 | toString) -}}
+{{- toYaml $pool }}
+{{- end }}
+
+{{/* The pools that are made, as {pools: […]}; read with fromYaml. */}}
+{{- define "modelpress.pools" -}}
+{{- $pools := list -}}
+{{- range .Values.workers.pools }}
+{{- $pool := include "modelpress.pool" (list $ .) | fromYaml }}
+{{- if $pool.enabled }}{{ $pools = append $pools $pool }}{{ end }}
+{{- end }}
+{{- toYaml (dict "pools" $pools) }}
+{{- end }}
+
+{{/* Matchers of this release's series. */}}
+{{- define "modelpress.matchers" -}}
+{{- .Values.monitoring.matchers | default (printf "namespace=%q" .Release.Namespace) }}
+{{- end }}
+
 {{/* Rolls the pods when a setting changes. */}}
 {{- define "modelpress.checksum" -}}
 checksum/settings: {{ .Values.settings | toJson | sha256sum }}
@@ -125,4 +178,14 @@ readinessProbe:
   exec: { command: {{ $alive | toJson }} }
   periodSeconds: 30
   timeoutSeconds: 10
+{{- end }}
+
+{{/* Selects the pods of every pool. */}}
+{{- define "modelpress.workerComponents" -}}
+- key: app.kubernetes.io/component
+  operator: In
+  values:
+    {{- range (include "modelpress.pools" . | fromYaml).pools }}
+    - worker-{{ .name }}
+    {{- end }}
 {{- end }}
