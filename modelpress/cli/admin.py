@@ -1,4 +1,4 @@
-"""`modelpress admin`: for operators, beside the database: how queues and work stand, putting work back, setting it aside.
+"""`modelpress admin`: how queues and work stand, putting work back, setting it aside; beside the database.
 
 A worker is drained with SIGTERM; nothing here does that.
 """
@@ -17,9 +17,7 @@ from modelpress.cli.printing import print_json
 from modelpress.cli.units import duration
 
 _QUEUES: TypeAdapter[list[QueueStanding]] = TypeAdapter(list[QueueStanding])
-WorkId = Annotated[
-    str, typer.Argument(metavar="ID", help="Of a model, data set, job or benchmark: whatever is worked on.")
-]
+WorkId = Annotated[str, typer.Argument(metavar="ID", help="Of a model, data set, job or benchmark.")]
 Reason = Annotated[str, typer.Option("--reason", help="Told to the tenant.")]
 
 
@@ -73,11 +71,9 @@ def _tell(answer: Any, *, as_json: bool) -> None:  # noqa: ANN401  # whatever JS
     render.console().print(made)
     events = render.table(">#", "!at", "!kind", "what")
     for event in found.events:
-        entry = event.entry
+        entry, at = event.entry, f"{event.at.astimezone():%m-%d %H:%M:%S}"
         what = entry.get("message") or entry.get("stage") or ""
-        events.add_row(
-            str(event.id), f"{event.at.astimezone():%m-%d %H:%M:%S}", str(entry.get("kind", "")), Text(str(what))
-        )
+        events.add_row(str(event.id), at, str(entry.get("kind", "")), Text(str(what)))
     render.console().print(events)
 
 

@@ -28,9 +28,7 @@ def ask(module: str, arguments: list[str], data: Path | None) -> Any:  # noqa: A
     Raises InvalidInput where the services are not installed, ProblemError for a refusal, ClientError for a fault.
     """
     if importlib.util.find_spec("pydantic_settings") is None:
-        raise InvalidInput(
-            "this runs beside the service, and only its client is installed: run it where the gateway runs"
-        )
+        raise InvalidInput("only the client is installed here; run it where the gateway or a worker is")
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=_environment(data), check=False)  # noqa: S603  # our own
     try:
