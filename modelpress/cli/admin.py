@@ -65,7 +65,7 @@ def _tell(answer: Any, *, as_json: bool) -> None:  # noqa: ANN401  # whatever JS
     if as_json:
         print_json(found)
         return
-    made = render.table("!", "")
+    made = render.table("!fact", "value")
     for name, value in _facts(found):
         made.add_row(name, value)
     render.console().print(made)
