@@ -50,7 +50,7 @@ def _expired(found: Sequence[str], settings: Settings) -> Iterator[Finding]:
     if found:
         yield problem(
             "leases",
-            f"{len(found)} ran out and nobody takes the work back ({_some(found)})",
+            f"ran out, and nobody takes the work back: {len(found)} ({_some(found)})",
             f"start the sweeper: python -m workers.sweeper; it looks every {settings.sweep_every_s:g} s",
         )
     else:
@@ -61,7 +61,7 @@ def _quarantined(found: Sequence[str]) -> Iterator[Finding]:
     if found:
         yield warning(
             "quarantine",
-            f"{len(found)} pieces of work are set aside ({_some(found)})",
+            f"work set aside: {len(found)} ({_some(found)})",
             "modelpress admin work ID tells why; once the cause is cured: modelpress admin requeue ID",
         )
     else:
