@@ -25,6 +25,7 @@ from app.api import (
     datasets,
     docs,
     events,
+    figures,
     health,
     jobs,
     keys,
@@ -75,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.resources = resources
     app.openapi = partial(described, app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
     app.state.stopping = threading.Event()
-    app.state.figures = health.Figures(resources)
+    app.state.figures = figures.Figures(resources)
     app.state.rates = Rates(settings.requests_per_s, settings.request_burst)
     app.add_middleware(Envelope, count=app.state.figures.count)
     _handle_errors(app)

@@ -10,6 +10,14 @@ _ELSEWHERE = (IPv6Network("2002::/16"), IPv6Network("3fff::/20"))
 _ELSEWHERE_4 = (IPv4Network("192.88.99.0/24"), IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host, by address or name, is this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def is_public(address: str) -> bool:
     """Return whether an IP address is globally reachable, looking through IPv4 inside IPv6; raises ValueError."""
     parsed = ip_address(address.partition("%")[0])

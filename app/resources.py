@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from app.contracts.tasks import Queue, WorkKind
 from app.settings import Settings
@@ -63,6 +64,16 @@ class Broker:
         except (OperationalError, OSError):
             return False
         return True
+
+    def eviction(self) -> str | None:
+        """Return the server's `maxmemory-policy`; None when it is away or does not tell, as managed ones do."""
+        try:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, interval_max=0.1, timeout=_OUTAGE_S)
+                found = connection.default_channel.client.config_get("maxmemory-policy")
+        except (OperationalError, OSError, RedisError):
+            return None
+        return str(found["maxmemory-policy"]) if "maxmemory-policy" in found else None
 
     def close(self) -> None:
         """Close pooled connections."""

@@ -6,6 +6,8 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.networks import is_loopback
+
 _GIB = 1 << 30
 
 
@@ -29,6 +31,8 @@ class Settings(BaseSettings):
     allow_private_urls: bool = False  # webhooks to loopback and private addresses: for tests and closed networks
     webhook_secret: SecretStr = SecretStr("")  # signs the webhooks of jobs that no trigger started; empty: unsigned
     log_level: str = "INFO"
+    metrics_port: int = Field(0, ge=0, le=65_535)  # where a worker tells its figures; 0: nowhere
+    metrics_host: str = "127.0.0.1"
 
     max_upload_bytes: int = 4 * _GIB
     max_model_bytes: int = 4 * _GIB
@@ -67,6 +71,11 @@ class Settings(BaseSettings):
             msg = "fault_file breaks processes for tests; the production profile does not start with it"
             raise ValueError(msg)
         return self
+
+    @property
+    def lets_anybody_in(self) -> bool:
+        """Whether no key is asked for although others than this machine's users may call, or this is production."""
+        return not self.api_keys and (self.profile == "production" or not is_loopback(self.host))
 
     @property
     def sandbox_floor(self) -> Literal["full", "partial", "none"]:

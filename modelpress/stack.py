@@ -92,7 +92,14 @@ def _workers(env: Mapping[str, str], options: StackOptions) -> list[Program]:
         "checks": [*python, "workers.main", "--queues", "checks"],
         "sweeper": [*python, "workers.sweeper"],
     }
-    return [_program(name, command, env, options, _WORKER_GRACE_S) for name, command in roles.items()]
+    own = {"checks": _with_next_metrics_port(env)}
+    return [_program(name, command, own.get(name, env), options, _WORKER_GRACE_S) for name, command in roles.items()]
+
+
+def _with_next_metrics_port(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment of a second worker on this machine, whose figures need a port of their own."""
+    port = env.get("MODELPRESS_METRICS_PORT", "")
+    return {**env, "MODELPRESS_METRICS_PORT": str(int(port) + 1)} if port.isdecimal() and int(port) else env
 
 
 def _program(

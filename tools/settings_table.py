@@ -28,6 +28,8 @@ MEANINGS = {
     "allow_private_urls": "let webhooks reach loopback and private addresses (tests and closed networks)",
     "webhook_secret": "signs the webhooks of jobs that no trigger started; empty: unsigned",
     "log_level": "lowest level that is logged",
+    "metrics_port": "port at which a worker answers Prometheus; 0: none. The gateway answers at its own port",
+    "metrics_host": "address that this port is bound to; `0.0.0.0` lets other machines fetch the figures",
     "max_upload_bytes": "largest upload, bytes",
     "max_model_bytes": "largest model that is opened, bytes",
     "max_unpacked_model_bytes": "what the zip of an ONNX model may unpack to, bytes",

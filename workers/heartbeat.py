@@ -25,11 +25,12 @@ log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Runs while an attempt does. `cancelled` and `displaced` only ever turn true."""
+    """Runs while an attempt does, of work from `queue`. `cancelled` and `displaced` only ever turn true."""
 
     def __init__(self, database: Database, held: work.Claim, lease_s: float, outage_s: float) -> None:
         """Prepare; the thread starts with the `with` block."""
         self._database, self._held = database, held
+        self.queue = held.queue
         self._lease_s, self._outage_s = lease_s, outage_s
         self._lock, self._wake, self._over = threading.Lock(), threading.Event(), False
         self._figures: dict[str, object] = {}

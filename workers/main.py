@@ -20,6 +20,7 @@ from app.contracts.tasks import Queue
 from app.logging import configure
 from app.resources import connect, priorities
 from app.settings import Settings
+from workers import figures
 from workers.child import Program, environment
 from workers.nursery import CHECKING, COMPUTING, Nursery
 from workers.sandbox import EXIT_UNCONFINED, LEVELS, reached_here
@@ -85,6 +86,7 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
     """Serve the queues until SIGTERM or SIGINT, then drain."""
     settings = worker.resources.settings
     removed = remove_leftovers(settings.scratch)
+    figures.serve(worker.rules.figures, settings)
     nurseries = worker.rules.nurseries
     for queue in nurseries.keys() & set(queues):
         nurseries[queue].warm()

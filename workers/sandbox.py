@@ -26,6 +26,7 @@ LEVELS: tuple[Level, ...] = ("none", "partial", "full")
 EXIT_UNCONFINED = 78  # EX_CONFIG of sysexits.h: this machine cannot give the level that the settings ask for
 EXIT_ORPHAN = 75  # EX_TEMPFAIL: the supervisor was gone before the child began
 
+_LAYERS = ("limits", "landlock", "seccomp")
 _PR_SET_PDEATHSIG = 1
 _MAX_OPEN_FILES = 1_024
 _SYSTEM = (
@@ -50,16 +51,17 @@ class Confinement:
     gpu: bool = False
     require: Level = "none"
     readable: tuple[str, ...] = ()  # besides the interpreter, its libraries and our own packages
-    layers: tuple[str, ...] = ("limits", "landlock", "seccomp")
+    layers: tuple[str, ...] = _LAYERS
 
     def command(self, module: str, *arguments: str) -> list[str]:
         """Return the command line that runs `module` so confined; -P keeps the scratch folder off the import path."""
         return [sys.executable, "-P", "-m", "workers.sandbox", json.dumps(asdict(self)), "--", module, *arguments]
 
 
-def reached_here(scratch: Path) -> Level:
-    """Return the level that a child on this machine reaches, tried with one that does nothing."""
-    nothing = Confinement(str(scratch), os.getpid()).command("keyword")  # of the standard library, without a main part
+def reached_here(scratch: Path, layers: tuple[str, ...] = _LAYERS) -> Level:
+    """Return the level that a child on this machine reaches with these layers, tried with one that does nothing."""
+    confinement = Confinement(str(scratch), os.getpid(), layers=layers)
+    nothing = confinement.command("keyword")  # of the standard library, without a main part
     root = str(Path(workers.__file__ or "").parent.parent)
     done = subprocess.run(nothing, env={"PYTHONPATH": root}, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own
     level: Level = json.loads(done.stdout.splitlines()[0])["sandbox"]
@@ -76,7 +78,7 @@ def confine(confinement: Confinement) -> Level:
         held.append("landlock")
     if "seccomp" in confinement.layers and seccomp.install():
         held.append("seccomp")
-    if len(held) == len(("limits", "landlock", "seccomp")):
+    if len(held) == len(_LAYERS):
         return "full"
     return "partial" if "landlock" in held or "seccomp" in held else "none"
 

@@ -24,6 +24,7 @@ from app.contracts.tasks import (
     Failed,
     Kept,
     Order,
+    Progress,
     Queue,
     SurveyOrder,
 )
@@ -33,6 +34,7 @@ from app.problems import problem_of
 from app.settings import Settings
 from workers import memory
 from workers.child import Child, Process, Program, Spawned, TooTalkative, environment
+from workers.figures import Attempt, Figures
 from workers.heartbeat import Heartbeat
 from workers.nursery import Nursery
 from workers.sandbox import EXIT_UNCONFINED, Confinement
@@ -67,6 +69,15 @@ class Rules:
     program: Program
     drain: threading.Event
     nurseries: Mapping[Queue, Nursery] = field(default_factory=dict)  # without one, a child is started from nothing
+    figures: Figures = field(default_factory=Figures)
+
+
+@dataclass(frozen=True)
+class _Exit:
+    """What an attempt comes to, and by which cause, as the figures have it, its child ended."""
+
+    outcome: Done | Failed | End
+    cause: str
 
 
 def supervise(
@@ -76,6 +87,13 @@ def supervise(
 
     `keep` hears of each checkpoint, and of one that the child leaves when it is told to stop.
     """
+    attempt = rules.figures.attempt(pulse.queue)
+    left = _supervise(rules, order, folder, max_run_s, _Ear(pulse, keep, attempt))
+    attempt.ends(left.cause)
+    return left.outcome
+
+
+def _supervise(rules: Rules, order: Order, folder: Path, max_run_s: int, ear: "_Ear") -> _Exit:
     (folder / "order.json").write_text(order.model_dump_json(), encoding="utf-8")
     settings, gpu = rules.settings, _wants_gpu(order)
     confinement = Confinement(
@@ -91,14 +109,13 @@ def supervise(
     kills = memory.kills()
     with Child(_start(rules, order, folder, confinement), folder) as child:
         log.info("child started", pid=child.pid, kind=order.kind)
-        ear = _Ear(pulse, keep)
-        answer = _watch(rules, child, ear, max_run_s)
-        if answer is not None:
+        seen = _watch(rules, child, ear, max_run_s)
+        if seen is not None:
             child.stop(settings.kill_grace_s)
             _hear_last(child, ear)
-            if isinstance(answer, Failed):
-                log.info("child failed", problem=answer.problem.name, stderr=child.last_words())
-            return answer
+            if isinstance(seen.outcome, Failed):
+                log.info("child failed", problem=seen.outcome.problem.name, stderr=child.last_words())
+            return seen
         child.wait(_SETTLE_S)
         return _autopsy(child, child.stop(settings.kill_grace_s), settings, kills)
 
@@ -123,8 +140,8 @@ def _wants_gpu(order: Order) -> bool:
     return wanted and _GPU.exists()
 
 
-def _watch(rules: Rules, child: Child, ear: "_Ear", max_run_s: int) -> Done | Failed | End | None:
-    """Return the answer, the reason to stop, or None when the child fell silent for good."""
+def _watch(rules: Rules, child: Child, ear: "_Ear", max_run_s: int) -> _Exit | None:
+    """Return with the answer, with the reason to stop, or with None when the child fell silent for good."""
     pulse = ear.pulse
     deadline, drain_until = time.monotonic() + max_run_s, None
     while not child.ended:
@@ -133,19 +150,19 @@ def _watch(rules: Rules, child: Child, ear: "_Ear", max_run_s: int) -> Done | Fa
                 answer = ear.hear(line)
                 if answer is not None:
                     child.wait(_SETTLE_S)
-                    return answer
+                    return _Exit(answer, "ok" if isinstance(answer, Done) else "failed")
         except TooTalkative:
-            return _failed(RuntimeCrashed("The compute child wrote without end."))
+            return _failed(RuntimeCrashed("The compute child wrote without end."), "talkative")
         if pulse.displaced:
-            return End.DISPLACED
+            return _Exit(End.DISPLACED, "displaced")
         if pulse.cancelled:
-            return End.CANCELLED
+            return _Exit(End.CANCELLED, "cancelled")
         if time.monotonic() > deadline:
-            return _failed(TimeLimitExceeded(f"The work ran longer than its limit of {max_run_s} s."))
+            return _failed(TimeLimitExceeded(f"The work ran longer than its limit of {max_run_s} s."), "deadline")
         if rules.drain.is_set():
             drain_until = drain_until or time.monotonic() + rules.settings.drain_s
             if time.monotonic() > drain_until:
-                return End.DRAINED
+                return _Exit(End.DRAINED, "drained")
     return None
 
 
@@ -155,6 +172,7 @@ class _Ear:
 
     pulse: Heartbeat
     keep: Keep
+    attempt: Attempt
 
     def hear(self, line: bytes) -> Done | Failed | None:
         """Pass on what is on the way; return the answer if the line is one. Lines that are no message are dropped."""
@@ -169,6 +187,8 @@ class _Ear:
             self.keep(said)
         else:
             self.pulse.note(said)
+        if isinstance(said, Progress):
+            self.attempt.enters(said.stage)
         return None
 
 
@@ -189,22 +209,32 @@ def _hear_level(line: bytes, pulse: Heartbeat) -> None:
     pulse.note_sandbox(str(level))
 
 
-def _autopsy(child: Child, code: int, settings: Settings, kills: int) -> Failed | End:
+def _autopsy(child: Child, code: int, settings: Settings, kills: int) -> _Exit:
     """Tell why a child died without an answer."""
     words = child.last_words()
     log.warning("child died without an answer", code=code, resident_bytes=child.resident_bytes, stderr=words)
     if code == EXIT_UNCONFINED:
-        return _failed(ServiceFault("This worker cannot confine the compute child as its settings demand."))
+        fault = ServiceFault("This worker cannot confine the compute child as its settings demand.")
+        return _failed(fault, "unconfined")
     if code == -signal.SIGXCPU:
-        return _failed(TimeLimitExceeded("The work used up its processor time."))
+        return _failed(TimeLimitExceeded("The work used up its processor time."), "processor time")
     if "bad_alloc" in words or memory.was_the_cause(code, child.resident_bytes, settings.child_memory_bytes, kills):
-        return _failed(LimitReached("The work needed more memory than this worker has."))
+        return _failed(LimitReached("The work needed more memory than this worker has."), "memory")
     if -code in _CRASHES:
-        return _failed(RuntimeCrashed(f"The runtime crashed with {signal.Signals(-code).name} on this model or data."))
+        name = signal.Signals(-code).name
+        return _failed(RuntimeCrashed(f"The runtime crashed with {name} on this model or data."), name)
     if code < 0:
-        return End.LOST
-    return _failed(ServiceFault("The compute child ended without an answer."))
+        return _Exit(End.LOST, _name_of(-code))
+    return _failed(ServiceFault("The compute child ended without an answer."), "silent")
 
 
-def _failed(error: ModelpressError) -> Failed:
-    return Failed(problem=problem_of(error))
+def _name_of(number: int) -> str:
+    """Return the signal's name; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "signal"
+
+
+def _failed(error: ModelpressError, cause: str) -> _Exit:
+    return _Exit(Failed(problem=problem_of(error)), cause)

@@ -16,7 +16,7 @@ from app.errors import DependencyUnavailable
 from app.logging import configure
 from app.resources import Broker, Resources, connect
 from app.settings import Settings
-from app.stores import orphans, searches, work
+from app.stores import orphans, searches, waiting, work
 from workers import webhooks
 
 _LONGEST_WAIT_S = 30.0
@@ -55,11 +55,11 @@ def sweep_once(resources: Resources) -> int:
         stale = work.stale(tx, settings.ring_again_s)
         if not stale:
             return 0
-        waiting = work.queued_per_queue(tx)
+        queued = waiting.per_queue(tx)
     with database.transaction() as tx:
         bells = work.sweep(tx, stale, settings.ring_again_s, settings.max_losses)
     rung = 0
-    for bell in _due(resources.broker, bells, waiting):
+    for bell in _due(resources.broker, bells, queued):
         if not resources.broker.ring(bell.kind, bell.id, bell.queue):
             log.warning("the broker does not answer", unrung=len(bells) - rung)
             break
@@ -78,7 +78,7 @@ def _hurry_searches(resources: Resources) -> None:
             searches.hurry(tx, search_id)
 
 
-def _due(broker: Broker, bells: list[work.Bell], waiting: Mapping[str, int]) -> Iterator[work.Bell]:
+def _due(broker: Broker, bells: list[work.Bell], queued: Mapping[str, int]) -> Iterator[work.Bell]:
     """Yield the bells to ring: new ones always, old ones only as far as the broker holds fewer than rows wait.
 
     Otherwise a long queue would be rung again and again and fill the broker.
@@ -87,7 +87,7 @@ def _due(broker: Broker, bells: list[work.Bell], waiting: Mapping[str, int]) -> 
     old = [bell for bell in bells if bell.again]
     for queue in {bell.queue for bell in old}:
         held = broker.depth(queue)
-        gap = waiting.get(queue, 0) - (held or 0)
+        gap = queued.get(queue, 0) - (held or 0)
         yield from [bell for bell in old if bell.queue == queue][: max(gap, 0)]
 
 

@@ -129,9 +129,10 @@ def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> No
     if held.kind == WorkKind.SEARCH and _insist(worker, pulse, lambda: _is_surveyed(worker, held)):
         _go_on(worker, held, pulse)
         return
-    record = _compute(worker, held, pulse, folder)
-    if record is None:
+    computed = _compute(worker, held, pulse, folder)
+    if computed is None:
         return
+    done, record = computed
     reach(settings, "stored")
     _insist(worker, pulse, pulse.flush)
     if held.kind == WorkKind.SEARCH:
@@ -139,12 +140,14 @@ def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> No
         _go_on(worker, held, pulse)
         return
     _insist(worker, pulse, lambda: _finish(worker, held, JobState.SUCCEEDED, None, record))
+    if held.kind == WorkKind.COMPRESS and done.report is not None:
+        worker.rules.figures.succeeded(done.report)
     reach(settings, "ended")
     log.info("done")
 
 
-def _compute(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> Record | None:
-    """Run the child; return what to record, its files stored, or None for an attempt that was settled without."""
+def _compute(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> tuple[Done, Record] | None:
+    """Run the child; return its answer and what to record, its files stored, or None for what was settled without."""
     kind, settings = KINDS[held.kind], worker.resources.settings
     order = _insist(worker, pulse, lambda: kind.prepare(worker.resources, held, folder))
     order = _insist(worker, pulse, lambda: with_earlier(worker.resources, held, order, folder, pulse))
@@ -157,7 +160,7 @@ def _compute(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -
         _settle(worker, held, pulse, outcome)
         return None
     reach(settings, "answered")
-    return _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
+    return outcome, _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
 
 
 def _go_on(worker: Worker, held: work.Claim, pulse: Heartbeat) -> None:

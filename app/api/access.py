@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import Annotated
 
 from fastapi import Depends, Query
@@ -14,6 +13,7 @@ from starlette.requests import Request
 from app.api.rates import Allowance
 from app.contracts.key import SCOPES
 from app.errors import BadInput, CrossSiteRefused, QuotaExceeded, ScopeMissing, Unauthorized
+from app.networks import is_loopback
 from app.resources import Resources
 from app.services import keys
 from app.services.caller import Caller
@@ -33,20 +33,13 @@ class KeysNeeded(Exception):
 
 def refuse_open_bind(settings: Settings) -> None:
     """Raise KeysNeeded unless there are keys, or only this machine can connect to an embedded gateway."""
-    if settings.api_keys or (settings.profile == "embedded" and _is_loopback(settings.host)):
+    if not settings.lets_anybody_in:
         return
     msg = (
         f"profile {settings.profile!r} on host {settings.host!r} needs API keys: "
         'set MODELPRESS_API_KEYS to a JSON object such as {"<key>": "<tenant>"}, or bind 127.0.0.1'
     )
     raise KeysNeeded(msg)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def refuse_other_sites(headers: Headers, settings: Settings) -> None:
@@ -59,7 +52,7 @@ def refuse_other_sites(headers: Headers, settings: Settings) -> None:
         return
     host = headers.get("host", "")
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if not _is_loopback(name.strip("[]")):
+    if not is_loopback(name.strip("[]")):
         msg = f"The host `{name[:100]}` is not this machine's, and the gateway asks for no key."
         raise CrossSiteRefused(msg)
     origin = headers.get("origin")

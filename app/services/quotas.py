@@ -2,7 +2,7 @@
 
 from app.errors import QuotaExceeded, ServiceBusy, StorageQuotaExceeded
 from app.services.caller import Caller
-from app.stores import records, work
+from app.stores import records, waiting
 
 _RETRY_AFTER_S = 30
 _RETRY_UPLOAD_S = 60
@@ -12,10 +12,10 @@ def refuse_over_quota(tx: records.Transaction, caller: Caller) -> None:
     """Raise QuotaExceeded when the tenant has as much unfinished work as it may have, ServiceBusy when all have."""
     settings, headroom = caller.resources.settings, caller.resources.headroom
     allowed = settings.max_queued_per_tenant
-    if not headroom.take(f"tenant {caller.tenant}", allowed, lambda: work.count_queued(tx, caller.tenant)):
+    if not headroom.take(f"tenant {caller.tenant}", allowed, lambda: waiting.of_tenant(tx, caller.tenant)):
         msg = f"{allowed} checks, jobs and benchmarks are unfinished. Wait for some of them to end."
         raise QuotaExceeded(msg, retry_after_s=_RETRY_AFTER_S)
-    if not headroom.take("all", settings.max_queued, lambda: sum(work.queued_per_queue(tx).values())):
+    if not headroom.take("all", settings.max_queued, lambda: sum(waiting.per_queue(tx).values())):
         raise ServiceBusy(retry_after_s=_RETRY_AFTER_S)
 
 

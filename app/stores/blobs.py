@@ -30,6 +30,7 @@ _ZSTD_LEVEL = 9
 _RETRY_FOR = timedelta(seconds=30)
 _FETCHES = 3  # bytes may be damaged on their way from a remote store and whole where they lie
 _MOST_TRUSTED = 4_096
+_PROBE_BYTES = 1_024
 
 
 class Piece(NamedTuple):
@@ -323,6 +324,15 @@ class Blobs:
         except (DependencyUnavailable, InsufficientStorage):
             return False
         return True
+
+    def probe(self) -> None:
+        """Write, read and delete an object; raises ArtifactCorrupt when other bytes come back."""
+        key, content = _temporary(), secrets.token_bytes(_PROBE_BYTES)
+        stored = self._write(key, [content])
+        back = b"".join(self._read(key))
+        self.delete([key])
+        if back != content:
+            raise _corrupt(stored.sha256)
 
     def _head(self, key: str) -> int | None:
         with translated():

@@ -59,6 +59,11 @@ def find(tx: Connection, work_id: str) -> Found | None:
     return None if row is None else Found(row.sha256, Position.model_validate(row.position))
 
 
+def left_at(tx: Connection, work_id: str) -> float | None:
+    """Return when the latest checkpoint was recorded, in Unix seconds, or None."""
+    return tx.execute(select(checkpoints.c.at).where(checkpoints.c.work_id == work_id)).scalar_one_or_none()
+
+
 def forget(tx: Connection, work_id: str) -> str | None:
     """Forget the checkpoint; return the digest that no row names any more."""
     found = tx.execute(select(checkpoints.c.sha256).where(checkpoints.c.work_id == work_id)).scalar_one_or_none()

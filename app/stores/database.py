@@ -22,6 +22,7 @@ from app.errors import DependencyUnavailable
 
 _BUSY_TIMEOUT_S = 10.0  # a writer waits this long for another one; ours hold the lock for milliseconds
 _CONNECT_TIMEOUT_S = 3
+_FILE = "modelpress.db"  # in the data folder
 # A server that vanished without a word is noticed within half a minute, not within the kernel's two hours.
 _POSTGRESQL = {
     "connect_timeout": _CONNECT_TIMEOUT_S,
@@ -112,7 +113,17 @@ class Database:
 def default_url(data_dir: Path) -> str:
     """Return the address of the default database, a SQLite file in `data_dir`, which is made."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{data_dir.resolve() / 'modelpress.db'}"
+    return f"sqlite:///{data_dir.resolve() / _FILE}"
+
+
+def missing_file(url: str, data_dir: Path) -> Path | None:
+    """Return the file of a SQLite database that is not there and would be made by connecting, or None."""
+    parsed = make_url(url) if url else None
+    if parsed is not None and parsed.get_backend_name() != "sqlite":
+        return None
+    name = parsed.database if parsed else str(data_dir.absolute() / _FILE)
+    file = Path(name) if name and name != ":memory:" else None
+    return file if file is not None and not file.exists() else None
 
 
 @contextmanager

@@ -37,3 +37,9 @@ def entries_after(tx: Connection, work_id: str, after: int = 0, limit: int = 1_0
     """Return up to `limit` rows (id, at, document) after entry number `after`."""
     chosen = select(events).where(events.c.work_id == work_id, events.c.id > after)
     return list(tx.execute(chosen.order_by(events.c.id).limit(limit)).all())
+
+
+def latest(tx: Connection, work_id: str, limit: int) -> list[Row[Any]]:
+    """Return the last `limit` rows (id, at, document), oldest first."""
+    chosen = select(events).where(events.c.work_id == work_id).order_by(events.c.id.desc()).limit(limit)
+    return list(reversed(tx.execute(chosen).all()))

@@ -3,6 +3,7 @@
     queued → running → succeeded | failed | cancelled, with running → queued after a drain or a lost worker
     running → cancelling → cancelled
     failed | cancelled → queued, when somebody resumes what left a checkpoint
+    queued, running → failed, when an operator sets work aside; failed → queued, when one puts it back
     running, paused → queued, when the last candidate of a search has ended
 
 A worker claims by compare-and-set and gets a random fence; each of its writes names the fence and changes nothing
@@ -37,6 +38,7 @@ _NOT_RESUMABLE = {
     JobState.SUCCEEDED: "It has succeeded: there is nothing left to do. Submit another job to run it again.",
     JobState.CANCELLING: "It is being cancelled: resume it once its state is cancelled.",
 }
+_NOT_SET_ASIDE = {JobState.CANCELLING: "It is being cancelled, and ends as cancelled within seconds."}
 
 # Put together once: that takes longer than running them.
 _ENQUEUE = work.insert().values(
@@ -58,11 +60,6 @@ _LOCK_CANDIDATES = (
     .where(work.c.parent_id == bindparam("of_search"), work.c.state.in_(UNENDED))
     .order_by(work.c.id)
     .with_for_update()
-)
-_ANY_QUEUE = work.c.queue.in_(list(Queue))  # naming them lets an index that begins with the queue answer alone
-_UNFINISHED = select(func.count()).where(_ANY_QUEUE, work.c.state.in_(UNENDED), work.c.tenant == bindparam("of_tenant"))
-_QUEUED_PER_QUEUE = (
-    select(work.c.queue, func.count()).where(_ANY_QUEUE, work.c.state == JobState.QUEUED).group_by(work.c.queue)
 )
 
 
@@ -86,6 +83,7 @@ class Claim:
     id: str
     tenant: str
     kind: WorkKind
+    queue: Queue
     attempt: int
     fence: str
     max_run_s: int
@@ -158,7 +156,8 @@ def _take(tx: Connection, row: Row[Any], owner: str, lease_s: float) -> Claim:
         )
     )
     histories.append(tx, row.id, histories.of_state(JobState.RUNNING, attempt=attempt))
-    return Claim(row.id, row.tenant, WorkKind(row.kind), attempt, fence, row.max_run_s, row.parent_id)
+    kind, queue = WorkKind(row.kind), Queue(row.queue)
+    return Claim(row.id, row.tenant, kind, queue, attempt, fence, row.max_run_s, row.parent_id)
 
 
 def renew(tx: Connection, held: Claim, lease_s: float) -> Standing:
@@ -295,6 +294,20 @@ def resume(tx: Connection, work_id: str) -> Bell:
     return _bell(row)
 
 
+def quarantine(tx: Connection, work_id: str, detail: str) -> None:
+    """Set work aside as it is after its last loss, whether it waits or runs; whoever holds it may write no more.
+
+    Raises NotFound, and Conflict when the work has ended or is being cancelled.
+    """
+    _lock_candidates(tx, work_id)
+    row = _locked(tx, work_id)
+    if row is None:
+        raise NotFound
+    if row.state not in {JobState.QUEUED, JobState.RUNNING}:
+        raise Conflict(_NOT_SET_ASIDE.get(row.state, f"It has already ended as {row.state}."))
+    _end(tx, row, JobState.FAILED, problem_of(PoisonQuarantined(detail)))
+
+
 def stale(tx: Connection, ring_again_s: float, limit: int = 500) -> list[str]:
     """Return the ids of what there is to sweep, oldest first. In a long queue to look takes a while: only read."""
     chosen = select(work.c.id).where(_is_stale(ring_again_s)).order_by(work.c.created_at).limit(limit)
@@ -328,19 +341,9 @@ def _is_stale(ring_again_s: float) -> ColumnElement[bool]:
     )
 
 
-def queued_per_queue(tx: Connection) -> dict[str, int]:
-    """Return how many rows wait in each queue."""
-    return {row[0]: row[1] for row in tx.execute(_QUEUED_PER_QUEUE)}
-
-
 def read(tx: Connection, work_id: str) -> Row[Any] | None:
     """Return the row of `work`, or None."""
     return tx.execute(select(work).where(work.c.id == work_id)).one_or_none()
-
-
-def count_queued(tx: Connection, tenant: str) -> int:
-    """Return how many pieces of work of this tenant have not ended, for quotas."""
-    return tx.execute(_UNFINISHED, {"of_tenant": tenant}).scalar_one()
 
 
 def _ours(held: Claim) -> ColumnElement[bool]:

@@ -2,8 +2,9 @@
 
 import typer
 
-from modelpress.cli import keys
+from modelpress.cli import admin, keys
 from modelpress.cli.compress import compress
+from modelpress.cli.doctor import doctor
 from modelpress.cli.exits import EXIT_CODES_HELP, ReportingGroup
 from modelpress.cli.optimize import optimize
 from modelpress.cli.pack import pack
@@ -45,10 +46,12 @@ def build() -> typer.Typer:
         benchmark,
         models,
         datasets,
+        doctor,
     )
     for command in commands:
         app.command()(command)
     app.add_typer(keys.build(), name="keys")
+    app.add_typer(admin.build(), name="admin")
     return app
 
 

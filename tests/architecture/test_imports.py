@@ -21,7 +21,7 @@ def test_contracts_of_import_linter_are_kept() -> None:
     assert found.returncode == 0, found.stdout[-3000:]
 
 
-@pytest.mark.parametrize("module", ["app.main", "app.stores.migrate"])
+@pytest.mark.parametrize("module", ["app.main", "app.stores.migrate", "app.admin", "app.doctor.__main__"])
 def test_gateway_loads_nothing_that_computes(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
 

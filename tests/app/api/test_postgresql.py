@@ -16,6 +16,13 @@ from tests.app.api.test_artifacts import (  # noqa: F401 - collected again here
 )
 from tests.app.api.test_datasets import test_dataset_and_model_of_an_unfinished_job_stay  # noqa: F401
 from tests.app.api.test_events import test_stream_tells_the_whole_history_and_ends  # noqa: F401
+from tests.app.api.test_figures import (  # noqa: F401
+    test_attempts_that_lost_their_worker_are_summed,
+    test_ended_work_is_counted_by_kind_and_state,
+    test_lease_age_tells_of_the_work_longest_without_a_renewal,
+    test_paused_search_has_no_lease_that_ages,
+    test_stored_bytes_count_a_content_once_within_its_noun,
+)
 from tests.app.api.test_jobs import (  # noqa: F401
     test_cuda_job_waits_in_the_gpu_queue,
     test_key_of_a_gateway_that_died_is_taken_over,

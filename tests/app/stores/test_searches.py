@@ -10,6 +10,7 @@ from app.contracts.tasks import Queue, WorkKind
 from app.stores import histories, records, searches, work
 from app.stores.database import Database
 from app.stores.tables import jobs, webhooks
+from app.stores.waiting import of_tenant
 from tests.app.stores.searching import (
     REQUEST,
     SURVEY,
@@ -37,7 +38,7 @@ def test_candidates_wait_as_jobs_of_the_search(database: Database) -> None:
         assert [one.planned.name for one in searches.standing(tx, search).entered] == ["a", "b"]
         listed = records.page(tx, jobs, "tenant", records.Cursor(10), {"parent": search})
         assert sorted(row["id"] for row in listed) == sorted(ids)
-        assert work.count_queued(tx, "tenant") == 3
+        assert of_tenant(tx, "tenant") == 3
 
 
 def test_search_that_waits_is_running_without_a_worker(database: Database) -> None:
