@@ -60,7 +60,7 @@ def main(cases: list[str]) -> None:
             uploaded = client.upload_model(model), client.upload_dataset(data)
             rows = [_row(client, case, name, uploaded, task) for name in GOALS]
             said = "\n".join(f"- {name}: {why}" for name, (why, _) in zip(GOALS, rows, strict=True))
-            first = client.report(next(iter(client.jobs())).id)
+            first = client.report(next(job for job in client.jobs() if job.goal and job.state == "succeeded").id)
             write(f"goals-{case}", f"{place(first)}.\n\n{table(_HEADS, [row for _, row in rows])}\n\n{said}")
 
 

@@ -9,13 +9,11 @@ from app.contracts.tasks import Queue
 from tests.ops.conftest import CHART, Helm, Manifest, Render, containers, environment, named, of_kind, ours, pods
 from tools.settings_table import variables
 
-# Read by the workers' exporter.
-EXPORTER = {"MODELPRESS_METRICS_PORT"}
 OBJECT_STORE_PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
 
 
 def test_every_variable_is_a_setting(manifests: list[Manifest]) -> None:
-    known = set(variables()) | EXPORTER
+    known = set(variables())
     given = {entry["name"] for container in ours(manifests).values() for entry in container["env"]}
     given |= set(named(manifests, "ConfigMap")["shop-modelpress"]["data"])
 

@@ -229,7 +229,9 @@ def test_workers_are_told_their_figures_port_when_they_are_scraped(manifests: li
     exporting = bool(of_kind(manifests, "PodMonitor"))
     for name, container in containers(manifests).items():
         if name.endswith("/worker"):
-            assert environment(container).get("MODELPRESS_METRICS_PORT") == ("9100" if exporting else None), name
+            told = environment(container)
+            assert told.get("MODELPRESS_METRICS_PORT") == ("9100" if exporting else None), name
+            assert told.get("MODELPRESS_METRICS_HOST") == ("0.0.0.0" if exporting else None), name
 
 
 def test_secrets_when_not_asked_for_are_not_made(helm: Helm) -> None:
