@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from app.contracts.operations import Finding, Level
+from app.contracts.operations import Finding
+from app.doctor.words import gib, ok, problem, warning
 from app.settings import Settings
 from workers import memory, sandbox
 from workers.compute.environment import INT8_FLAGS, environment
@@ -47,21 +48,21 @@ def _sandbox(settings: Settings) -> Finding:
         missing = [layer for layer in _LAYERS if sandbox.reached_here(Path(folder), (layer,)) == "none"]
     said = f"children are confined at level {level}" + (f", without {' and '.join(missing)}" if missing else "")
     if not missing:
-        return _found("ok", "sandbox", said)
+        return ok("sandbox", said)
     cure = "; ".join(_CURES[layer] for layer in missing)
     if sandbox.LEVELS.index(level) < sandbox.LEVELS.index(settings.sandbox_floor):
         said += f", and {settings.sandbox_floor} is required: no worker starts"
-        return _found("problem", "sandbox", said, f"{cure}; or set MODELPRESS_REQUIRE_SANDBOX={level}")
-    return _found("warning", "sandbox", said, cure)
+        return problem("sandbox", said, f"{cure}; or set MODELPRESS_REQUIRE_SANDBOX={level}")
+    return warning("sandbox", said, cure)
 
 
 def _memory(settings: Settings) -> Finding:
     there, allowed = memory.limit_bytes(), settings.child_memory_bytes
-    said = f"{_gib(there)} of memory here, {_gib(allowed)} for each child"
+    said = f"{gib(there)} of memory here, {gib(allowed)} for each child"
     if allowed <= there:
-        return _found("ok", "memory", said)
+        return ok("memory", said)
     cure = f"set MODELPRESS_CHILD_MEMORY_BYTES below {there}, or give this machine or its control group more"
-    return _found("warning", "memory", f"{said}: the kernel kills a large job before its limit refuses it", cure)
+    return warning("memory", f"{said}: the kernel kills a large job before its limit refuses it", cure)
 
 
 def _scratch(settings: Settings) -> Finding:
@@ -69,13 +70,13 @@ def _scratch(settings: Settings) -> Finding:
     wanted = settings.scratch.absolute()
     folder = next(path for path in (wanted, *wanted.parents) if path.is_dir())
     free, needed = shutil.disk_usage(folder).free, _SCRATCH_TIMES * settings.max_model_bytes
-    said = f"{_gib(free)} free for scratch at {settings.scratch}"
+    said = f"{gib(free)} free for scratch at {settings.scratch}"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return _found("problem", "scratch", f"user {os.getuid()} may not write {folder}", "set MODELPRESS_SCRATCH_DIR")
+        return problem("scratch", f"user {os.getuid()} may not write {folder}", "set MODELPRESS_SCRATCH_DIR")
     if free >= needed:
-        return _found("ok", "scratch", said)
+        return ok("scratch", said)
     cure = f"make room, set MODELPRESS_SCRATCH_DIR to a larger disk, or lower MODELPRESS_MAX_MODEL_BYTES to {free // 8}"
-    return _found("warning", "scratch", f"{said}; a job on a model of the largest size may need {_gib(needed)}", cure)
+    return warning("scratch", f"{said}; a job on a model of the largest size may need {gib(needed)}", cure)
 
 
 def _processor() -> Finding:
@@ -83,18 +84,18 @@ def _processor() -> Finding:
     flags = set(here.cpu_flags)
     known = f"{here.cpu}: {' '.join(here.cpu_flags) or 'no flags known'}"
     if flags & INT8_FLAGS:
-        return _found("ok", "processor", f"{known}; int8 runs faster than float here")
+        return ok("processor", f"{known}; int8 runs faster than float here")
     cure = "benchmark where models will run: processors with VNNI, AMX or i8mm multiply int8 several times faster"
-    return _found("warning", "processor", f"{known}; int8 makes files smaller here, and hardly faster", cure)
+    return warning("processor", f"{known}; int8 makes files smaller here, and hardly faster", cure)
 
 
 def _gpu(settings: Settings) -> Finding:
     if _GPU.exists():
-        return _found("ok", "gpu", "an NVIDIA driver is here; jobs that ask for cuda need a worker on the queue gpu")
+        return ok("gpu", "an NVIDIA driver is here; jobs that ask for cuda need a worker on the queue gpu")
     if settings.device == "cuda":
         cure = "set MODELPRESS_DEVICE to auto, or give this machine or container an NVIDIA device"
-        return _found("problem", "gpu", f"MODELPRESS_DEVICE is cuda, and {_GPU} is not here", cure)
-    return _found("ok", "gpu", "none here: training runs on the processor")
+        return problem("gpu", f"MODELPRESS_DEVICE is cuda, and {_GPU} is not here", cure)
+    return ok("gpu", "none here: training runs on the processor")
 
 
 def _versions() -> Iterator[Finding]:
@@ -103,11 +104,11 @@ def _versions() -> Iterator[Finding]:
         version = _version(package)
         told += [f"{package} {version}"] if package in _NAMED else []
         if version is None:
-            yield _found("problem", "versions", f"{package} is not installed", "pip install 'modelpress[worker]'")
+            yield problem("versions", f"{package} is not installed", "pip install 'modelpress[worker]'")
         elif _number(version) < _number(floor):
             said = f"{package} {version} is below {floor}, the oldest that is supported"
-            yield _found("problem", "versions", said, f"pip install '{package}>={floor}'")
-    yield _found("ok", "versions", ", ".join(told) or "no floors known: modelpress is not installed as a package")
+            yield problem("versions", said, f"pip install '{package}>={floor}'")
+    yield ok("versions", ", ".join(told) or "no floors known: modelpress is not installed as a package")
 
 
 def _floors() -> Iterator[tuple[str, str]]:
@@ -129,14 +130,6 @@ def _version(package: str) -> str | None:
 def _number(version: str) -> tuple[int, ...]:
     """Return the numbers of a release, enough to tell it from a floor: `2.13.0+cpu` is (2, 13, 0)."""
     return tuple(int(part) for part in re.findall(r"[0-9]+", version.partition("+")[0])[:3])
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 30):,.1f} GiB"
-
-
-def _found(level: Level, about: str, finding: str, cure: str = "") -> Finding:
-    return Finding(level=level, about=about, finding=finding, cure=cure)
 
 
 def main(_arguments: Sequence[str] = ()) -> int:

@@ -85,6 +85,12 @@ def test_kinds_without_a_schema_are_refused(render: Render) -> None:
     assert list(problems(monitor))
 
 
+def test_figures_are_those_that_gateway_and_workers_tell() -> None:
+    shared, own = ((ROOT / part / "figures.py").read_text("utf-8") for part in ("app/api", "workers"))
+    for name in SHARED | OWN:
+        assert f'"{name.removesuffix("_total")}"' in shared + own, name
+
+
 def test_only_figures_that_exist_are_asked_for(render: Render) -> None:
     for expression in _expressions([*render("keda"), *render("everything")]):
         assert _figures(expression) <= SHARED | OWN, expression
