@@ -94,7 +94,9 @@ def _stacks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
     teach = _distilled(survey, task, rate)
     ternary: Step = {"technique": "ternarize", "learning_rate": _TERNARY_RATE}
     low, lowered = _low_name(goal), (_LOW[goal.device],)
-    counts = ((half, False), *((keep, True) for keep in dict.fromkeys((half, 2, 1)) if keep <= half))
+    fewer = [keep for keep in dict.fromkeys((half, 2, 1)) if keep <= half]
+    narrows = survey.neurons + survey.heads > 0
+    counts = dict.fromkeys([(half, False), *((keep, narrows) for keep in fewer)])
     for keep, narrow in counts:
         before = tuple(_shape(survey, keep, narrow=narrow))
         share = keep / survey.layers * (0.35 if narrow else 1.0)

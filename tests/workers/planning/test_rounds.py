@@ -45,7 +45,7 @@ def test_every_survey_gets_valid_recipes_and_the_plain_ones_always(
     found = survey(**counts, rows=rows, macs=macs, labelled=labelled)
     first = next_round(found, goal, task, [])
     assert names(first)[:2] == ["stored smaller", "half precision" if goal.device == "gpu" else "int8"]
-    assert len(set(names(first))) == len(first)
+    assert len(set(names(first))) == len(first) == len({each.recipe.model_dump_json() for each in first})
     assert (len(first) > 2) == (rows > 0 and bool(rungs(found, goal, task)[2:]))
     for step in (step for each in first for step in each.recipe.steps):
         assert not step.needs_labels
@@ -57,6 +57,12 @@ def test_a_stack_loses_layers_first_and_then_width() -> None:
     found = names(next_round(survey(), SIZE, "classification", []))
     assert found[2:] == ["3 layers, narrower, ternary", "2 layers, narrower, ternary", "1 layer, narrower, ternary"]
     assert "1 layer, narrower, int8" in names(next_round(survey(), LATENCY, "classification", []))
+
+
+def test_a_stack_that_has_no_width_to_lose_loses_layers_alone() -> None:
+    residual = survey(neurons=0, heads=0, tables=0, channels=4, macs=10_000_000)
+    found = names(next_round(residual, SIZE, "classification", []))
+    assert found[2:] == ["3 layers, ternary", "2 layers, ternary", "1 layer, ternary"]
 
 
 def test_a_device_decides_the_number_format() -> None:
