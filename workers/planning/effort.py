@@ -18,7 +18,7 @@ _FULL_EPOCHS, _FULL_ROWS, _BY_ROWS = 12.0, 4400, 0.25  # fewer rows are seen mor
 _LEAST_EPOCHS, _MOST_EPOCHS = 0.25, 60.0
 _CANDIDATE_SHARE = 1 / 6  # of the budget, for the training of one candidate at full length
 _FIRST_SHARE = 0.5  # of the budget, for the first round
-_LEAST_PASSES, _LEAST_STEPS = 3.0, 400  # at full length, of a training that makes up for what was left out
+_LEAST_PASSES, _LEAST_STEPS = 5.0, 700  # at full length, of all trainings that make up for what was left out
 SHORT = 0.25  # of the full length, in the first round
 
 
@@ -39,7 +39,7 @@ def epochs(survey: Survey, goal: Goal, rung: Rung, length: float) -> float:
 
 def worthwhile(survey: Survey, goal: Goal, rung: Rung) -> bool:
     """Whether the budget lets a rung train long enough for its first round to tell anything."""
-    found = epochs(survey, goal, rung, 1.0)
+    found = epochs(survey, goal, rung, 1.0) * len(rung.trained)
     return found >= _LEAST_PASSES or found * survey.rows >= _LEAST_STEPS * _BATCH
 
 
