@@ -14,6 +14,7 @@ from app.contracts.job import JobState
 from app.stores import tables
 from app.stores.database import now
 from app.stores.records import Record
+from app.stores.work import UNENDED
 
 work = tables.work
 _OPEN = (JobState.RUNNING, JobState.CANCELLING)
@@ -118,8 +119,8 @@ def queues(tx: Connection) -> Sequence[Record]:
         func.sum(work.c.losses).label("lost"),
         (now() - last).label("idle_s"),
     )
-    unfinished = work.c.state.in_((JobState.QUEUED, *_OPEN))
-    return tx.execute(select(*columns).where(unfinished).group_by(work.c.queue).order_by(work.c.queue)).mappings().all()
+    chosen = select(*columns).where(work.c.state.in_(UNENDED)).group_by(work.c.queue)
+    return tx.execute(chosen.order_by(work.c.queue)).mappings().all()
 
 
 def expired(tx: Connection, for_s: float, limit: int = 100) -> list[str]:
