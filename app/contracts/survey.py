@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from app.contracts.base import Contract
+from app.contracts.base import Contract, Sha256
 from app.contracts.report import LayerDamage, Quality
 
 
@@ -28,3 +28,4 @@ class Survey(Contract):
     channels: int = Field(ge=0, description="groups of channels that can be made fewer")
     batch_norms: int = Field(ge=0, description="normalizations that fold into the weights before them")
     sensitivity: list[LayerDamage] = []
+    logits: Sha256 | None = Field(None, description="blob of what the original answers to the rows to train on")

@@ -22,6 +22,8 @@ from app.contracts.recipe import Recipe
 from app.contracts.report import CurvePoint, Report
 from app.contracts.survey import Survey
 
+LOGITS = "logits"  # what a survey leaves under `out`, and candidates get under `in`
+
 
 class WorkKind(StrEnum):
     """Kinds of work; the value is the middle of the task's name."""
@@ -91,7 +93,7 @@ class CompressOrder(Contract):
     """Run a recipe; leaves `out/packed.onnx`, `out/dense.onnx`, and the report in the result.
 
     `checkpoint` is what an earlier attempt left, to go on from; every `checkpoint_every_s` seconds of training, and
-    after each step, one is left as `out/checkpoint-<number>` (0: none).
+    after each step, one is left as `out/checkpoint-<number>` (0: none). `logits` is what a survey has left.
     """
 
     kind: Literal["compress"] = "compress"
@@ -106,6 +108,7 @@ class CompressOrder(Contract):
     device: str = "auto"
     threads: int = 2
     checkpoint: str | None = None
+    logits: str | None = None
     checkpoint_every_s: float = Field(0.0, ge=0)
 
 
@@ -119,7 +122,10 @@ class BenchmarkOrder(Contract):
 
 
 class SurveyOrder(Contract):
-    """Look at a model and its data before a search for a goal; leaves no file."""
+    """Look at a model and its data before a search for a goal.
+
+    Leaves `out/logits`, what the model answers to the rows to train on, where candidates can learn from that.
+    """
 
     kind: Literal["survey"] = "survey"
     model: InputModel

@@ -199,12 +199,15 @@ def forget_expired(tx: Connection, keep_s: float, limit: int = 100) -> list[str]
 def referenced_digests(tx: Connection) -> set[str]:
     """Return the digest of every blob that a record of any tenant names.
 
-    Models, data sets, artifacts, finished uploads, and the latest checkpoint of each piece of work.
+    Models, data sets, artifacts, finished uploads, the latest checkpoint of each piece of work, and what searches that
+    have not ended keep for their candidates.
     """
     models, variants = tables.models.c, tables.artifacts.c.document["variants"]
+    logits = select(tables.searches.c.survey["logits"].as_string()).join(tables.work)
     others = (table.c.sha256 for table in (tables.datasets, tables.uploads, tables.checkpoints))
     columns = (models.sha256, models.onnx_sha256, models.tokenizer_sha256, *others)
     found = {digest for column in columns for digest in tx.execute(select(column)).scalars()}
+    found |= set(tx.execute(logits.where(tables.work.c.ended_at.is_(None))).scalars())
     for files in tx.execute(select(variants)).scalars():
         found |= {file["sha256"] for file in files.values()}
     return found - {None}

@@ -70,6 +70,12 @@ def surveyed(tx: Connection, search_id: str) -> bool:
     return tx.execute(select(searches.c.work_id).where(searches.c.work_id == search_id)).one_or_none() is not None
 
 
+def logits_of(tx: Connection, search_id: str) -> str | None:
+    """Return the digest of what the survey of a search has left for its candidates, if anything."""
+    row = tx.execute(select(searches.c.survey).where(searches.c.work_id == search_id)).one_or_none()
+    return Survey.model_validate(row.survey).logits if row is not None else None
+
+
 def standing(tx: Connection, search_id: str) -> Standing:
     """Return how a search stands that was surveyed."""
     known = select(searches.c.survey, (searches.c.deadline < now()).label("over"))

@@ -13,7 +13,8 @@ from app.contracts.report import Report
 from app.contracts.search import Search
 from app.contracts.tasks import CompressOrder, Queue, WorkKind
 from app.resources import Resources
-from app.stores import records, work
+from app.stores import records, searches, work
+from app.stores.blobs import address
 from app.stores.tables import artifacts, datasets, jobs
 from app.stores.tables import searches as searches_table
 from app.stores.tables import work as work_table
@@ -131,17 +132,39 @@ def test_candidates_explain_what_they_lose_beyond_the_goal(worker: Worker, tmp_p
     search = submitted(worker, max_drop=0.03)
     perform(worker, search)
     first = candidates(worker.resources, search)[0]
-    with worker.resources.database.transaction() as tx:
-        held = work.claim(tx, first, "w", 30.0, 3)
-    assert isinstance(held, work.Claim)
 
-    folder = tmp_path / "order"
+    order = prepared(worker, first, tmp_path / "order")
+
+    assert order.guard is None
+    assert order.logits is None
+    assert order.explained == Guard(metric="accuracy", max_drop=0.03)
+
+
+def prepared(worker: Worker, candidate: str, folder: Path) -> CompressOrder:
+    """Claim a candidate and return its order."""
+    with worker.resources.database.transaction() as tx:
+        held = work.claim(tx, candidate, "w", 30.0, 3)
+    assert isinstance(held, work.Claim)
     (folder / "in").mkdir(parents=True)
     order = compress.KIND.prepare(worker.resources, held, folder)
-
     assert isinstance(order, CompressOrder)
-    assert order.guard is None
-    assert order.explained == Guard(metric="accuracy", max_drop=0.03)
+    return order
+
+
+def test_candidates_are_given_what_the_original_answered(worker: Worker, tmp_path: Path) -> None:
+    search = submitted(worker, {"survey": {"logits": "said"}})
+    perform(worker, search)
+    first, second = candidates(worker.resources, search)[:2]
+
+    order = prepared(worker, first, tmp_path / "first")
+
+    assert order.logits is not None
+    assert (tmp_path / "first" / order.logits).read_text() == "said"
+    with worker.resources.database.reading() as tx:
+        sha256 = searches.logits_of(tx, search)
+    assert sha256 is not None
+    worker.resources.blobs.delete([address(sha256)])
+    assert prepared(worker, second, tmp_path / "second").logits is None
 
 
 class Bells:

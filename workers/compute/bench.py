@@ -1,5 +1,6 @@
 """What stays fixed while a recipe runs: the order, the upload, the data, the judge. Knows no technique."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from app.contracts.report import Measurement
 from app.contracts.tasks import CompressOrder, InputModel
 from app.errors import BadInput, TechniqueNotApplicable
 from workers.compute import bundles
+from workers.compute.autograd.logits import Logits
 from workers.compute.checkpoints import Checkpoints
 from workers.compute.datasets.fitting import Target
 from workers.compute.datasets.loading import load_dataset
@@ -20,6 +22,7 @@ from workers.compute.importers.folding import fold
 from workers.compute.measuring import Original, open_original, sized
 from workers.compute.scoring import Judge
 from workers.compute.stages import Route
+from workers.compute.tensor_files import Unreadable
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Bench:
     sizes: dict[str, int]
     device: str
     checkpoints: Checkpoints
+    logits: Logits  # of the upload
 
 
 def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Checkpoints) -> Bench:
@@ -73,6 +77,7 @@ def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Check
         sizes=sizes,
         device=_device(order.device),
         checkpoints=checkpoints,
+        logits=_logits(source, order, scratch),
     )
 
 
@@ -124,6 +129,15 @@ def _judge(order: CompressOrder, original: Original, dataset: Dataset | None) ->
     rows = dataset.validation
     scores = predict(original.open(), rows)
     return Judge("validation", dataset.task, rows.labels, scores, dataset.classes, order.seed)
+
+
+def _logits(source: Model, order: CompressOrder, scratch: Path) -> Logits:
+    """Return what the upload is known to answer; a file that cannot be read costs time, not the job."""
+    found = Logits(source)
+    if order.logits is not None:
+        with suppress(Unreadable, KeyError, OSError):
+            found.load(scratch / order.logits)
+    return found
 
 
 def _device(wanted: str) -> str:

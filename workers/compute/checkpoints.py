@@ -34,7 +34,7 @@ _WORTH_S = 5.0
 # Of the time, at most one part in so many goes into writing.
 _SPARING = 20
 # What the order says of the machine, not of the result.
-_SURROUNDINGS = {"checkpoint", "checkpoint_every_s", "threads", "device"}
+_SURROUNDINGS = {"checkpoint", "checkpoint_every_s", "threads", "device", "logits"}
 
 
 @dataclass(frozen=True)

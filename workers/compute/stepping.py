@@ -199,6 +199,7 @@ def _context(bench: Bench, course: Course, index: int, assistant: Model | None) 
         seed=bench.order.seed,
         next_trains=course.next_trains(index),
         taught=course.taught,
+        logits=bench.logits,
         keeper=bench.checkpoints,
     )
 

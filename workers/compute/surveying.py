@@ -1,22 +1,25 @@
 """A survey order: what recipes can be made of a model, and what coarser values in each of its tensors would cost."""
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from app.contracts.recipe import Packing, Recipe
 from app.contracts.report import Latency
 from app.contracts.survey import Survey
-from app.contracts.tasks import CompressOrder, Done, SurveyOrder
-from app.errors import TechniqueNotApplicable
+from app.contracts.tasks import LOGITS, CompressOrder, Done, SurveyOrder
+from app.errors import ModelpressError, TechniqueNotApplicable
+from workers.compute.autograd.logits import asked_by_default
 from workers.compute.bench import Bench, set_up
 from workers.compute.channel import Channel
 from workers.compute.checkpoints import Checkpoints
 from workers.compute.graph.batch_norm import sites
 from workers.compute.graph.dimensions import couple
-from workers.compute.graph.model import FLOATS, save
+from workers.compute.graph.model import FLOATS, load, save
 from workers.compute.graph.readers import matrices
 from workers.compute.graph.spans import spans
 from workers.compute.graph.targets import is_table
+from workers.compute.importers.folding import fold
 from workers.compute.memory import loading
 from workers.compute.sensitivity import sensitivity
 from workers.compute.stages import Route, Stage
@@ -27,13 +30,14 @@ _RACE_S = 1.0
 
 
 def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
-    """Look at the model and its data; leaves no file. Raises what importers and readers raise."""
+    """Look at the model and its data; leaves `out/logits`. Raises what importers and readers raise."""
     route = Route(
         channel,
         [
             Stage("measuring the original", 1.0),
             Stage(f"trying {order.low.steps[0].technique}", 0.5),
             Stage("looking for sensitive layers", 2.0),
+            Stage("asking the original", 2.0),
         ],
     )
     route.enter()
@@ -46,6 +50,9 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     low_faster = _low_faster(bench, order)
     route.enter()
     kinds = Counter(group.kind for group in couple(bench.source).groups if not group.normalized)
+    layers = sensitivity(bench, bench.dataset, bench.route.tell) if bench.dataset else []
+    route.enter()
+    _ask(bench, scratch / "out" / LOGITS)
     return Done(
         survey=Survey(
             rows=len(bench.dataset.train) if bench.dataset else 0,
@@ -64,9 +71,19 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             heads=kinds["heads"],
             channels=kinds["channels"],
             batch_norms=len(list(sites(bench.source))),
-            sensitivity=sensitivity(bench, bench.dataset, bench.route.tell) if bench.dataset else [],
+            sensitivity=layers,
         )
     )
+
+
+def _ask(bench: Bench, file: Path) -> None:
+    """Ask the original once for what every candidate learns from it."""
+    if bench.dataset is None or not len(bench.dataset.train):
+        return
+    settings = (bench.device, bench.order.threads, bench.order.seed)
+    with suppress(ModelpressError):  # the candidates that need it say why it cannot be asked
+        model = fold(load(bench.original.path))  # candidates have steps, so weights are taken out of their formats
+        asked_by_default(model, bench.dataset, settings, lambda share: bench.route.tell(share, None)).save(file)
 
 
 def _as_compression(order: SurveyOrder) -> CompressOrder:

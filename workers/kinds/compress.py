@@ -4,16 +4,21 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
 from app.contracts.artifact import Artifact, Variant, VariantName
 from app.contracts.base import new_id
 from app.contracts.job import Guard, JobCreate
 from app.contracts.report import Report
-from app.contracts.tasks import CompressOrder, Done, InputModel
+from app.contracts.tasks import LOGITS, CompressOrder, Done, InputModel
+from app.errors import ArtifactCorrupt, ArtifactMissing
 from app.resources import Resources
-from app.stores import inputs, results
+from app.stores import inputs, results, searches
 from app.stores.records import Transaction
 from app.stores.work import Claim
 from workers.kinds.base import Kind, Record, keep, missing_answer, place_dataset, place_model
+
+log = structlog.get_logger(__name__)
 
 _VARIANTS: tuple[VariantName, ...] = ("packed", "dense")
 
@@ -26,6 +31,7 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
         dataset = inputs.dataset_file(tx, held.tenant, job.dataset) if job.dataset else None
         named = {name: inputs.checked_model(tx, held.tenant, name) for name in job.recipe.models} if job.recipe else {}
         goal = inputs.job_request(tx, held.tenant, held.parent_id).goal if held.parent_id else None
+        logits = searches.logits_of(tx, held.parent_id) if held.parent_id else None
     placed: dict[str, InputModel] = {
         name: place_model(resources, checked, folder, name) for name, checked in named.items()
     }
@@ -41,7 +47,19 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> CompressOrder:
         device=settings.device if job.device == "auto" else job.device,
         threads=settings.threads,
         checkpoint_every_s=settings.checkpoint_every_s,
+        logits=_placed(resources, logits, folder) if logits else None,
     )
+
+
+def _placed(resources: Resources, logits: str, folder: Path) -> str | None:
+    """Fetch what the search's survey has left; without it the candidate asks the original by itself."""
+    path = f"in/{LOGITS}"
+    try:
+        resources.blobs.fetch(logits, folder / path)
+    except (ArtifactCorrupt, ArtifactMissing) as error:
+        log.warning("logits unusable", why=error.slug)
+        return None
+    return path
 
 
 def _publish(resources: Resources, held: Claim, done: Done, folder: Path) -> Record:

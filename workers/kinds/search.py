@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.contracts.goal import Goal
 from app.contracts.job import JobCreate
-from app.contracts.tasks import Done, SurveyOrder
+from app.contracts.tasks import LOGITS, Done, SurveyOrder
 from app.errors import ServiceFault
 from app.resources import Resources
 from app.stores import inputs, searches
@@ -12,6 +12,7 @@ from app.stores.records import Transaction
 from app.stores.work import Claim
 from workers.kinds.base import Kind, Record, missing_answer, place_dataset, place_model
 from workers.planning.ladder import lowering
+from workers.scratch import has_made, made_by_child
 
 
 def goal_of(job: JobCreate) -> Goal:
@@ -39,10 +40,10 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> SurveyOrder:
     )
 
 
-def _publish(resources: Resources, held: Claim, done: Done, _folder: Path) -> Record:
-    survey = done.survey
-    if survey is None:
+def _publish(resources: Resources, held: Claim, done: Done, folder: Path) -> Record:
+    if done.survey is None:
         raise missing_answer()
+    survey = done.survey.model_copy(update={"logits": _stored(resources, folder)})
     with resources.database.reading() as tx:
         budget_s = goal_of(inputs.job_request(tx, held.tenant, held.id)).budget_s
 
@@ -50,6 +51,14 @@ def _publish(resources: Resources, held: Claim, done: Done, _folder: Path) -> Re
         searches.keep_survey(tx, held.id, survey, budget_s)
 
     return record
+
+
+def _stored(resources: Resources, folder: Path) -> str | None:
+    """Store what the original answered, if it was asked; return the digest."""
+    if not has_made(folder, LOGITS):
+        return None
+    with made_by_child(folder, LOGITS) as file:
+        return resources.blobs.put_open(file).sha256
 
 
 KIND = Kind(_prepare, _publish)

@@ -19,12 +19,18 @@ _LEAST_EPOCHS, _MOST_EPOCHS = 0.25, 60.0
 _CANDIDATE_SHARE = 1 / 6  # of the budget, for the training of one candidate at full length
 _FIRST_SHARE = 0.5  # of the budget, for the first round
 _LEAST_PASSES, _LEAST_STEPS = 5.0, 700  # at full length, of all trainings that make up for what was left out
+_OTHER_ROWS = 0.5  # to validate and test on, for each to train on
 SHORT = 0.25  # of the full length, in the first round
 
 
+def asking_s(survey: Survey) -> float:
+    """Return what the original takes to answer all rows to train on, once for all candidates."""
+    return survey.rows * (survey.macs or 0) / _MACS_PER_S
+
+
 def overhead_s(survey: Survey) -> float:
-    """Return what a candidate takes beside its training: the original answers all rows once."""
-    return 5.0 + 2 * survey.rows * (survey.macs or 0) / _MACS_PER_S
+    """Return what a candidate takes beside its training: packing, races, measuring the original on other rows."""
+    return 5.0 + _OTHER_ROWS * asking_s(survey)
 
 
 def epochs(survey: Survey, goal: Goal, rung: Rung, length: float) -> float:
@@ -53,4 +59,4 @@ def epoch_s(survey: Survey, rung: Rung) -> float:
 def affordable(survey: Survey, goal: Goal) -> int:
     """Return how many candidates that train the first round may have, at least one."""
     one = overhead_s(survey) + SHORT * goal.budget_s * _CANDIDATE_SHARE
-    return max(1, int(_FIRST_SHARE * goal.budget_s / one))
+    return max(1, int((_FIRST_SHARE * goal.budget_s - asking_s(survey)) / one))

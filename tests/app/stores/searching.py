@@ -24,7 +24,7 @@ RECIPE = {"steps": [{"technique": "share_weights"}]}
 REQUEST = JobCreate.model_validate({"model": MODEL, "dataset": DATASET, "recipe": RECIPE})
 
 
-def begun(database: Database, budget_s: float = 600.0, tenant: str = "tenant") -> work.Claim:
+def begun(database: Database, budget_s: float = 600.0, tenant: str = "tenant", survey: Survey = SURVEY) -> work.Claim:
     """Submit a search, claim it, and keep its survey."""
     search_id = new_id("job")
     document = {"model": MODEL, "dataset": DATASET, "goal": {}, "webhook": "https://example.org/h"}
@@ -33,7 +33,7 @@ def begun(database: Database, budget_s: float = 600.0, tenant: str = "tenant") -
         work.enqueue(tx, work.Ticket(search_id, tenant, WorkKind.SEARCH, Queue.CPU, 60, 60))
     held = claim(database, search_id)
     with database.transaction() as tx:
-        searches.keep_survey(tx, search_id, SURVEY, budget_s)
+        searches.keep_survey(tx, search_id, survey, budget_s)
     return held
 
 

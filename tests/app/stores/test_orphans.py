@@ -12,6 +12,7 @@ from app.stores.blobs import Blobs, address, zstd_address
 from app.stores.database import Database
 from app.stores.staging import Segment
 from app.stores.tables import artifacts, checkpoints, datasets, models, uploads
+from tests.app.stores import searching
 
 DAY_S = 86_400.0
 NOW = time.time()
@@ -63,6 +64,15 @@ def add_checkpoint(database: Database, sha256: str) -> None:
     with database.transaction() as tx:
         work.enqueue(tx, ticket)
         tx.execute(checkpoints.insert().values(row))
+
+
+def test_what_a_search_keeps_for_its_candidates_stays_until_it_has_ended(database: Database, blobs: Blobs) -> None:
+    sha256 = stored(blobs, b"logits")
+    held = searching.begun(database, survey=searching.SURVEY.model_copy(update={"logits": sha256}))
+    assert collect(database, blobs, 100) == orphans.Collected([], [], [])
+
+    searching.end(database, held)
+    assert collect(database, blobs, 100).trashed == [address(sha256)]
 
 
 async def _bytes() -> AsyncIterator[bytes]:

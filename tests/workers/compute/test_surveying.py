@@ -8,9 +8,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from app.contracts.survey import Survey
-from app.contracts.tasks import Done
+from app.contracts.tasks import LOGITS, Done
 from tests.workers.compute.orders import ZERO, digits_npz, mlp, tell
 from workers.compute.sensitivity import damage
+from workers.compute.tensor_files import Contents, write
 
 
 def surveyed(scratch: Path, **changes: object) -> Survey:
@@ -92,3 +93,42 @@ def test_a_model_that_only_onnx_runtime_can_run_is_surveyed_without_its_tensors(
     found = surveyed(tmp_path)
     assert found.quality is not None
     assert found.sensitivity == []
+
+
+def test_candidate_that_knows_what_the_original_answered_comes_to_the_same_file(tmp_path: Path) -> None:
+    surveyed(tmp_path / "survey")
+    (tmp_path / "knowing" / "in").mkdir(parents=True)
+    (tmp_path / "survey" / "out" / LOGITS).rename(tmp_path / "knowing" / "in" / LOGITS)
+    (tmp_path / "wrong" / "in").mkdir(parents=True)
+    (tmp_path / "wrong" / "in" / LOGITS).write_bytes(b"something else")
+
+    asking = compressed(tmp_path / "asking")
+    assert compressed(tmp_path / "knowing", logits=f"in/{LOGITS}") == asking
+    assert compressed(tmp_path / "wrong", logits=f"in/{LOGITS}") == asking
+    said = Contents.open(tmp_path / "knowing" / "in" / LOGITS)
+    (tmp_path / "misled" / "in").mkdir(parents=True)
+    others = {name: array * 0 for name, array in said.arrays("").items()}
+    write(tmp_path / "misled" / "in" / LOGITS, said.facts, others, {})
+    assert compressed(tmp_path / "misled", logits=f"in/{LOGITS}") != asking
+
+
+def compressed(scratch: Path, **changes: object) -> bytes:
+    """Distil the digits' network for a moment and return the file."""
+    (scratch / "in").mkdir(parents=True, exist_ok=True)
+    mlp(scratch / "in/model.onnx")
+    digits_npz(scratch / "in/digits.npz")
+    order = {
+        "kind": "compress",
+        "model": {"path": "in/model.onnx", "sha256": ZERO},
+        "dataset": {"path": "in/digits.npz", "sha256": ZERO, "format": "npz"},
+        "task": "classification",
+        "recipe": {"steps": [{"technique": "distill", "epochs": 0.5}, {"technique": "ternarize", "epochs": 0.5}]},
+        "guard": None,
+        "seed": 0,
+        "device": "cpu",
+        "threads": 1,
+        **changes,
+    }
+    told = tell(scratch, order)
+    assert isinstance(told.last, Done), told.errors
+    return (scratch / "out/packed.onnx").read_bytes()

@@ -7,6 +7,7 @@ from app.contracts.report import CurvePoint
 from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.guiding import Guidance
 from workers.compute.autograd.keeping import NOTHING, Keeper
+from workers.compute.autograd.logits import Logits
 
 Progress = Callable[[float, CurvePoint | None], None]
 # Called before each step with its number and how many there are. Returns whether it will change the constraints again:
@@ -22,8 +23,9 @@ class Fit:
     Without a `learning_rate` a range test finds one, and `finding` hears of it. `alpha` weighs labels against the
     teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run that it ended is not repeatable bit
     for bit). `device` is a PyTorch device or "auto". `guidance` adds the teacher's inner values to the loss of each
-    step; what is validated is answers alone. With `mixup` above 0, rows are mixed in shares drawn from
-    Beta(mixup, mixup). `keeper` keeps what was reached, and knows what was kept before.
+    step; what is validated is answers alone. `logits` are what the teacher is known to answer. With `mixup` above 0,
+    rows are mixed in shares drawn from Beta(mixup, mixup). `keeper` keeps what was reached, and knows what was kept
+    before.
     """
 
     epochs: float = 1.0
@@ -42,5 +44,6 @@ class Fit:
     device: str = "cpu"
     threads: int = 2
     guidance: Guidance | None = None
+    logits: Logits | None = None
     finding: Finding = lambda _words: None
     keeper: Keeper = NOTHING

@@ -26,6 +26,7 @@ from workers.compute.autograd.keeping import (
     result,
     take_over,
 )
+from workers.compute.autograd.logits import Logits
 from workers.compute.autograd.losses import Objective, check_labels, heads_for
 from workers.compute.autograd.mixing import check_mixable, mixed
 from workers.compute.autograd.normalization import choose_statistics
@@ -34,7 +35,7 @@ from workers.compute.autograd.prediction import predict, resolve_device
 from workers.compute.autograd.rate_finding import find_rate, undisturbed
 from workers.compute.autograd.repeatability import repeatable
 from workers.compute.autograd.settings import Finding, Fit, OnStep, Progress
-from workers.compute.autograd.teaching import Targets, targets_of, teacher_of
+from workers.compute.autograd.teaching import Targets, teacher_of
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.graph.model import Model
 
@@ -112,13 +113,14 @@ def _session(model: Model, dataset: Dataset, settings: Fit, teacher: Model | Non
         tutor = teacher_of(teacher, heads_for(teacher, dataset.task), settings.device)
     if tutor is not None and settings.guidance is not None:
         guide = Guide(settings.guidance, model, tutor.executor, dataset.train)
-    if tutor is not None and answers:
+    if teacher is not None and tutor is not None and answers:
         if len(tutor.heads) != len(objective.heads):
             msg = f"the teacher has {len(tutor.heads)} floating-point outputs, the student {len(objective.heads)}"
             raise TechniqueNotApplicable(msg)
-        size = max(settings.batch_size, 64)  # no gradients are kept, so larger batches fit
-        targets = targets_of(tutor, dataset.train, size, lambda share: progress(_TEACHING * share, None))
-        validation_targets = targets_of(tutor, dataset.validation, size, lambda _: None)
+        known = settings.logits if settings.logits and settings.logits.model is teacher else Logits(teacher)
+        size = settings.batch_size
+        targets = known.targets(tutor, "train", dataset, size, lambda share: progress(_TEACHING * share, None))
+        validation_targets = known.targets(tutor, "validation", dataset, size, lambda _: None)
         objective = replace(objective, spreads=targets.spreads(size))
     if dataset.task == "regression" and dataset.train.labels is not None:
         spread = float(np.var(dataset.train.labels.astype(np.float64))) or 1.0

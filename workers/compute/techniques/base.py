@@ -8,6 +8,7 @@ from app.contracts.report import CurvePoint
 from app.contracts.steps.base import RetrainedSpec
 from app.errors import TechniqueNotApplicable
 from workers.compute.autograd.keeping import NOTHING, Keeper
+from workers.compute.autograd.logits import Logits
 from workers.compute.autograd.training import Finding, Fit, OnStep, fit
 from workers.compute.datasets.samples import Dataset
 from workers.compute.graph.costs import cost
@@ -26,11 +27,11 @@ Progress = Callable[[float, CurvePoint | None], None]
 class Context:
     """The surroundings of one step.
 
-    `original` is the upload, untouched; `models` are those that the recipe names, by id. `assistant` is the model as
-    the last step that trained left it, `replaced` whether another took the upload's place before. `next_trains` tells
-    a technique that it need not retrain by itself. Unless `taught`, training goes by the labels alone. `scratch` is a
-    folder that it may write to. `finding` hears what training found out by itself: a learning rate.
-    `keeper` keeps each training for another process to go on from.
+    `original` is the upload, untouched, and `logits` what it is known to answer as a teacher. `models` are those that
+    the recipe names, by id. `assistant` is the model as the last step that trained left it, `replaced` whether another
+    took the upload's place before. `next_trains` tells a technique that it need not retrain by itself. Unless `taught`,
+    training goes by the labels alone. `scratch` is a folder that it may write to. `finding` hears what training found
+    out by itself: a learning rate. `keeper` keeps each training for another process to go on from.
     """
 
     original: Model
@@ -45,6 +46,7 @@ class Context:
     seed: int = 0
     next_trains: bool = False
     taught: bool = True
+    logits: Logits | None = None
     finding: Finding = lambda _words: None
     keeper: Keeper = NOTHING
 
@@ -100,6 +102,7 @@ def retrain(
         seed=context.seed,
         device=context.device,
         threads=context.threads,
+        logits=context.logits,
         finding=context.finding,
         keeper=context.keeper,
     )

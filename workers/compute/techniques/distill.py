@@ -43,6 +43,7 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
         device=context.device,
         threads=context.threads,
         guidance=guidance,
+        logits=context.logits,
         finding=context.finding,
         keeper=context.keeper,
     )
