@@ -1,4 +1,7 @@
-"""What holds for every test: this process ends it with the limits it began with, or what it starts later suffers."""
+"""What holds for every test: this process ends it with the limits it began with, or what it starts later suffers.
+
+Tests marked `gpu` are skipped where there is no CUDA device.
+"""
 
 import resource
 from collections.abc import Iterator
@@ -10,6 +13,16 @@ _KINDS = {name: getattr(resource, name) for name in dir(resource) if name.starts
 
 def _limits() -> dict[str, tuple[int, int]]:
     return {name: resource.getrlimit(kind) for name, kind in _KINDS.items()}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none; PyTorch is imported only where it is asked."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch  # noqa: PLC0415
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device, or a PyTorch without CUDA")
 
 
 @pytest.fixture(autouse=True)
