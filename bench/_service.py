@@ -118,7 +118,8 @@ def place(report: Report) -> str:
 
 def told(found: Environment) -> str:
     """Say where figures are taken, and how busy the machine is."""
-    return f"{found.threads} threads of {found.cpu} ({' '.join(found.cpu_flags)}), load {os.getloadavg()[0]:.1f}"
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    return f"{threads} of {found.cpu} ({' '.join(found.cpu_flags)}), load {os.getloadavg()[0]:.1f}"
 
 
 def write(section: str, text: str, page: Path = RESULTS) -> None:
