@@ -27,6 +27,7 @@ from workers.compute.techniques import TECHNIQUES
 from workers.compute.techniques.base import Context
 
 _RACE_S = 1.0
+_LOOKING = 0.03  # of the budget: it explains what a search found, and decides nothing
 
 
 def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
@@ -50,7 +51,8 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     low_faster = _low_faster(bench, order)
     route.enter()
     kinds = Counter(group.kind for group in couple(bench.source).groups if not group.normalized)
-    layers = sensitivity(bench, bench.dataset, bench.route.tell) if bench.dataset else []
+    limit_s = _LOOKING * order.goal.budget_s
+    layers = sensitivity(bench, bench.dataset, bench.route.tell, limit_s) if bench.dataset else []
     route.enter()
     _ask(bench, scratch / "out" / LOGITS)
     return Done(
