@@ -22,6 +22,7 @@ class Survey(Contract):
         None, gt=0, description="how many times as fast it is in the goal's number format; null where it has none"
     )
     layers: int = Field(ge=0, description="residual spans and repeats that can be left out")
+    removal: list[int] = Field([], description="layers from the least harmful on, all but one; the first is 1")
     tables: int = Field(ge=0, description="embeddings")
     neurons: int = Field(ge=0, description="groups of neurons and hidden units that can be made narrower")
     heads: int = Field(ge=0, description="groups of attention heads that can be made fewer")

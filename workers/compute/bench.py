@@ -43,6 +43,11 @@ class Bench:
     checkpoints: Checkpoints
     logits: Logits  # of the upload
 
+    @property
+    def is_candidate(self) -> bool:
+        """Whether a search asks, which has looked at the original itself and compares ends, not the steps to them."""
+        return self.order.explained is not None
+
 
 def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Checkpoints) -> Bench:
     """Load everything and measure the upload on validation rows.

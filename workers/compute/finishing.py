@@ -93,7 +93,7 @@ def finish(bench: Bench, done: Finished) -> Report:
 
 def _sensitivity(bench: Bench, started: float) -> list[LayerDamage]:
     """Return what the original's tensors bear; a candidate's search has looked already."""
-    if bench.dataset is None or bench.order.explained is not None:
+    if bench.dataset is None or bench.is_candidate:
         return []
     limit_s = min(_LOOKING_S, max(_LEAST_LOOKING_S, _LOOKING_SHARE * (time.monotonic() - started)))
     return sensitivity(bench, bench.dataset, lambda _share, _point: None, limit_s)

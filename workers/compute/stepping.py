@@ -132,7 +132,7 @@ def _take(bench: Bench, course: Course, index: int, stand: Stand) -> Taken:
         changed=changed,
         notes=[*outcome.notes, *found, *_hastened(bench, packed), *([] if changed else ["This step changed nothing."])],
         curve=list(outcome.curve),
-        measurement=_measure(bench, model, file, timed=course.control is None),
+        measurement=_measure(bench, model, file, timed=course.control is None and not bench.is_candidate),
         constraints=constraints,
     )
     later = any(step.needs_trained for step in course.steps[index + 1 :])
@@ -158,7 +158,7 @@ def pack_alone(bench: Bench, dense: Path) -> Taken:
         duration_s=time.monotonic() - started,
         changed=bool(smaller),
         notes=[f"{smaller} of {len(packed.tensors)} large tensors are stored smaller.", *_hastened(bench, packed)],
-        measurement=_measure(bench, bench.source, file, timed=True),
+        measurement=_measure(bench, bench.source, file, timed=not bench.is_candidate),
     )
     return Taken(bench.source, dense, packed, file, done)
 

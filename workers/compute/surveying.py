@@ -20,6 +20,7 @@ from workers.compute.graph.readers import matrices
 from workers.compute.graph.spans import spans
 from workers.compute.graph.targets import is_table
 from workers.compute.importers.folding import fold
+from workers.compute.layer_damage import Surroundings, least_harmful
 from workers.compute.memory import loading
 from workers.compute.sensitivity import sensitivity
 from workers.compute.stages import Route, Stage
@@ -38,6 +39,7 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             Stage("measuring the original", 1.0),
             Stage(f"trying {order.low.steps[0].technique}", 0.5),
             Stage("looking for sensitive layers", 2.0),
+            Stage("trying without layers", 2.0),
             Stage("asking the original", 2.0),
         ],
     )
@@ -54,6 +56,8 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     limit_s = _LOOKING * order.goal.budget_s
     layers = sensitivity(bench, bench.dataset, bench.route.tell, limit_s) if bench.dataset else []
     route.enter()
+    removal = _removal(bench)
+    route.enter()
     _ask(bench, scratch / "out" / LOGITS)
     return Done(
         survey=Survey(
@@ -68,6 +72,7 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             p50_ms=_at(found, order.goal.batch_size).p50_ms,
             low_faster=low_faster,
             layers=len(spans(bench.source)),
+            removal=removal,
             tables=sum(is_table(bench.source, name) for name in matrices(bench.source)),
             neurons=kinds["neurons"] + kinds["hidden units"],
             heads=kinds["heads"],
@@ -76,6 +81,19 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             sensitivity=layers,
         )
     )
+
+
+def _removal(bench: Bench) -> list[int]:
+    """Return which layers to leave out first, so that not every candidate has to find out."""
+    layers = spans(bench.source)
+    if len(layers) <= 1 or bench.dataset is None or not len(bench.dataset.validation):
+        return []
+    tell = bench.route.tell
+    where = Surroundings(bench.dataset, bench.device, bench.order.threads, lambda share: tell(share, None))
+    try:
+        return [index + 1 for index in least_harmful(bench.source, layers, len(layers) - 1, where)[0]]
+    except ModelpressError:  # the candidates say why it cannot be told
+        return []
 
 
 def _ask(bench: Bench, file: Path) -> None:

@@ -114,7 +114,8 @@ def _stacks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
 def _shape(survey: Survey, keep: int, *, narrow: bool) -> Iterator[Step]:
     if survey.tables:
         yield {"technique": "trim_vocabulary", "min_count": 2, **_UNTRAINED}
-    yield {"technique": "prune_layers", "keep": keep, **_UNTRAINED}
+    gone = sorted(survey.removal[: survey.layers - keep])
+    yield {"technique": "prune_layers", **({"remove": gone} if gone else {"keep": keep}), **_UNTRAINED}
     if survey.tables:
         yield {"technique": "prune_positions"}
     if narrow and survey.neurons:

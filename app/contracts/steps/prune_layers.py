@@ -1,8 +1,8 @@
 """Options of `prune_layers`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.contracts.steps.base import RetrainedSpec
 
@@ -20,3 +20,13 @@ class PruneLayers(RetrainedSpec):
         "damage",
         description="which layers stay: by measured damage, evenly spread, the first, or the last ones",
     )
+    remove: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, max_length=1000, description="layers to remove, the first is 1; in place of keep and order"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.remove is not None and self.keep is not None:
+            msg = "remove names the layers themselves; leave out keep"
+            raise ValueError(msg)
+        return self

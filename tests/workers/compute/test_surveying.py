@@ -132,3 +132,39 @@ def compressed(scratch: Path, **changes: object) -> bytes:
     told = tell(scratch, order)
     assert isinstance(told.last, Done), told.errors
     return (scratch / "out/packed.onnx").read_bytes()
+
+
+def residual(path: Path) -> Path:
+    """Three residual layers on digits, the second of which adds next to nothing, and a head; untrained."""
+    rng = np.random.default_rng(0)
+    tensors, nodes, value = [], [], "image"
+    for index, scale in enumerate((0.2, 1e-6, 0.1)):
+        for name, shape in ((f"in{index}", (64, 32)), (f"out{index}", (32, 64))):
+            tensors.append(numpy_helper.from_array(rng.normal(0, scale, shape).astype(np.float32), name))
+        nodes += [
+            helper.make_node("MatMul", [value, f"in{index}"], [f"wide{index}"]),
+            helper.make_node("Relu", [f"wide{index}"], [f"active{index}"]),
+            helper.make_node("MatMul", [f"active{index}", f"out{index}"], [f"added{index}"]),
+            helper.make_node("Add", [value, f"added{index}"], [f"sum{index}"]),
+        ]
+        value = f"sum{index}"
+    tensors.append(numpy_helper.from_array(rng.normal(0, 0.2, (64, 10)).astype(np.float32), "head"))
+    nodes.append(helper.make_node("MatMul", [value, "head"], ["logits"]))
+    ports = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", width])
+        for name, width in (("image", 64), ("logits", 10))
+    ]
+    graph = helper.make_graph(nodes, "residual", ports[:1], ports[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_layers_are_told_from_the_least_harmful_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    residual(tmp_path / "in/model.onnx")
+
+    found = surveyed(tmp_path)
+
+    assert found.layers == 3
+    assert found.removal[0] == 2
+    assert len(found.removal) == 2

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.contracts.goal import Goal
+from app.contracts.steps.prune_layers import PruneLayers
 from app.errors import TechniqueNotApplicable
 from app.problems import problem_of
 from tests.workers.planning.made_up import image_survey, survey, tried
@@ -177,3 +178,10 @@ def test_an_image_network_ends_in_two_rounds() -> None:
         turns += 1
     assert turns == 2
     assert all(point(found, SIZE, "classification", each).meets for each in done)
+
+
+def test_layers_go_in_the_order_that_the_survey_found() -> None:
+    first = next_round(survey(removal=[5, 3, 4, 6, 2]), SIZE, "classification", [])
+    removed = {each.name: step.remove for each in first for step in each.recipe.steps if isinstance(step, PruneLayers)}
+    assert removed["3 layers, narrower, ternary"] == [3, 4, 5]
+    assert removed["1 layer, narrower, ternary"] == [2, 3, 4, 5, 6]

@@ -85,3 +85,21 @@ def test_retraining_follows_unless_the_next_step_trains(tmp_path: Path) -> None:
 def test_refusal_names_the_cure_when_epochs_are_asked_for_without_data(tmp_path: Path) -> None:
     with pytest.raises(TechniqueNotApplicable, match="attach a dataset"):
         take(PruneLayers(keep=1, epochs=2), bert(layers=2), tmp_path, dataset=None)
+
+
+def test_layers_go_by_number(tmp_path: Path) -> None:
+    outcome = take(PruneLayers(remove=[4, 2, 2], epochs=0), bert(layers=5), tmp_path, dataset=None)
+
+    assert layers(outcome.model) == ["layer0", "layer2", "layer4"]
+    assert outcome.notes[0] == "removed layers 2, 4 of 5"
+
+
+@pytest.mark.parametrize(("remove", "why"), [([3], "there is no layer 3"), ([1, 2], "leave one")])
+def test_layers_that_cannot_go_are_refused(remove: list[int], why: str, tmp_path: Path) -> None:
+    with pytest.raises(TechniqueNotApplicable, match=why):
+        take(PruneLayers(remove=remove, epochs=0), bert(layers=2), tmp_path)
+
+
+def test_numbers_and_a_count_are_refused_together() -> None:
+    with pytest.raises(ValueError, match="leave out keep"):
+        PruneLayers(remove=[1], keep=2)
