@@ -1,7 +1,7 @@
 """The sweeper: `python -m workers.sweeper`. Takes back work whose worker is gone and rings lost doorbells.
 
-Beside that it sends webhooks and collects blobs that no record names. Any number may run. Survives database and broker
-being away: it waits and looks again.
+Beside that it sends webhooks, starts the jobs of schedules and collects blobs that no record names. Any number may run.
+Survives database and broker being away: it waits and looks again.
 """
 
 import signal
@@ -15,6 +15,7 @@ import structlog
 from app.errors import DependencyUnavailable
 from app.logging import configure
 from app.resources import Broker, Resources, connect
+from app.services import schedules
 from app.settings import Settings
 from app.stores import orphans, searches, waiting, work
 from workers import webhooks
@@ -119,14 +120,18 @@ def repeat(action: Callable[[], object], every_s: float, stop: threading.Event) 
 
 
 def run(resources: Resources, stop: threading.Event) -> None:
-    """Sweep, deliver and collect until `stop`; a slow webhook receiver or blob store does not hold up the sweep."""
+    """Sweep, deliver, fire and collect until `stop`; no slow webhook receiver or blob store holds up the sweep."""
     settings = resources.settings
 
     def deliver() -> int:
         return webhooks.deliver_due(resources.database, settings)
 
+    def fire() -> int:
+        return schedules.fire_due(resources)
+
     beside = [
         threading.Thread(target=repeat, args=(deliver, settings.sweep_every_s, stop), name="webhooks"),
+        threading.Thread(target=repeat, args=(fire, settings.sweep_every_s, stop), name="schedules"),
         threading.Thread(target=repeat, args=(lambda: collect_once(resources), settings.collect_every_s, stop)),
     ]
     for thread in beside:

@@ -1,4 +1,7 @@
-"""Triggers: a stored recipe or goal, and the signed deliveries that start it on a new model. Knows no HTTP."""
+"""Triggers: a stored recipe or goal, and the signed deliveries that start it on a new model. Knows no HTTP.
+
+What the time of day starts is seen to in `app.services.schedules`.
+"""
 
 import json
 import re
@@ -8,17 +11,18 @@ from typing import Any
 
 import structlog
 
-from app import signatures
-from app.contracts.base import Page, new_id
+from app import schedules, signatures
+from app.contracts.base import ModelId, Page, new_id
 from app.contracts.job import JobCreate
-from app.contracts.trigger import Delivery, Trigger, TriggerCreate, TriggerMatch
+from app.contracts.trigger import Delivery, Trigger, TriggerCreate, TriggerKind, TriggerMatch
 from app.errors import BadInput, SignatureInvalid
 from app.resources import Resources
 from app.services import jobs
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
-from app.services.recipes import faults_of_goal
+from app.services.recipes import faults_of_goal, refuse_impossible
 from app.stores import records
+from app.stores import schedules as due_times
 from app.stores.tables import Noun, datasets, models, triggers
 
 _MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
@@ -39,11 +43,12 @@ def create(caller: Caller, request: TriggerCreate) -> Trigger:
     refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
     secret = _secret(request)
     trigger_id = new_id("trg")
-    # Without a goal the document is that of versions that knew none, which may still serve beside this one.
-    document = request.model_dump(mode="json", exclude={"secret"} | ({"goal"} if request.goal is None else set()))
     with caller.resources.database.transaction() as tx:
-        _refuse_impossible(tx, caller, request)
-        records.add(tx, triggers, caller.tenant, trigger_id, {"document": document, "secret": secret})
+        clock = records.clock(tx)
+        _refuse_impossible(tx, caller, request, clock)
+        records.add(tx, triggers, caller.tenant, trigger_id, {"document": _document(request), "secret": secret})
+        if request.schedule is not None:
+            due_times.begin(tx, trigger_id, schedules.next_after(request.schedule, clock))
         row = records.get(tx, triggers, caller.tenant, trigger_id)
     return trigger_of(row).model_copy(update={"secret": secret})
 
@@ -78,10 +83,10 @@ def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], b
     """
     with resources.database.reading() as tx:
         row = records.trigger_of_hook(tx, trigger_id)
-    if row is None:
+    if row is None or row["document"]["kind"] == "schedule":
         raise SignatureInvalid
     try:
-        delivery_id = signatures.verify(headers, body, [row["secret"]], row["document"]["kind"])
+        delivery_id = signatures.verify(headers, body, [row["secret"]], _scheme(row["document"]["kind"]))
     except SignatureInvalid as error:
         _log.info("delivery refused", trigger=trigger_id, reason=error.detail)
         raise SignatureInvalid from error
@@ -100,7 +105,25 @@ def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], b
 def trigger_of(row: records.Record) -> Trigger:
     """Return the contract of a row, without the secret."""
     own = {"id": row["id"], "hook": f"/v1/hooks/{row['id']}", "created_at": timestamp(row["created_at"])}
+    if row["document"]["kind"] == "schedule":
+        next_at = row.get("schedule_next_at")
+        own |= {"hook": None, "next_at": next_at and timestamp(next_at), "last": row.get("schedule_outcome")}
     return Trigger.model_validate({**row["document"], **own})
+
+
+def request_of(stored: Trigger | TriggerCreate, model: ModelId) -> JobCreate:
+    """Return the job that a trigger starts on a model."""
+    return JobCreate(
+        model=model,
+        dataset=stored.dataset,
+        task=stored.task,
+        seed=stored.seed,
+        recipe=stored.recipe,
+        goal=stored.goal,
+        guard=stored.guard,
+        limits=stored.limits,
+        webhook=stored.webhook,
+    )
 
 
 def _handle(caller: Caller, trigger: Trigger, delivery_id: str, body: bytes) -> Delivery:
@@ -111,19 +134,9 @@ def _handle(caller: Caller, trigger: Trigger, delivery_id: str, body: bytes) -> 
     model = _model_of(event) or trigger.model
     if model is None:
         return Delivery(accepted=False, reason="the delivery names no model of ours and the trigger has none")
-    request = JobCreate(
-        model=model,
-        dataset=trigger.dataset,
-        task=trigger.task,
-        seed=trigger.seed,
-        recipe=trigger.recipe,
-        goal=trigger.goal,
-        guard=trigger.guard,
-        limits=trigger.limits,
-        webhook=trigger.webhook,
-    )
+    origin = jobs.Origin(f"hook:{trigger.id}:{delivery_id}", trigger.id)
     try:
-        submission = jobs.submit(caller, request, jobs.Origin(f"hook:{trigger.id}:{delivery_id}", trigger.id))
+        submission = jobs.submit(caller, request_of(trigger, model), origin)
     except BadInput as error:
         return Delivery(accepted=False, reason=error.detail)
     return Delivery(accepted=True, job=submission.job.id)
@@ -178,21 +191,48 @@ def _secret(request: TriggerCreate) -> str:
         said = f"a secret has at least {_SHORTEST_SECRET} characters"
         raise BadInput(f"/secret: {said}", errors=[("/secret", said)])
     try:
-        signatures.sign(secret, "probe", 0, b"", request.kind)
+        signatures.sign(secret, "probe", 0, b"", _scheme(request.kind))
     except SignatureInvalid as error:
         raise BadInput(f"/secret: {error.detail}", errors=[("/secret", error.detail)]) from error
     return secret
 
 
-def _refuse_impossible(tx: records.Transaction, caller: Caller, request: TriggerCreate) -> None:
+def _scheme(kind: TriggerKind) -> signatures.Scheme:
+    return "mlflow" if kind == "mlflow" else "standard"
+
+
+def _document(request: TriggerCreate) -> dict[str, Any]:
+    """Return what is stored: without what is unset and new, so that the version before this one can read the rest."""
+    unset = {name for name in ("goal", "schedule") if getattr(request, name) is None}
+    return request.model_dump(mode="json", exclude={"secret"} | unset)
+
+
+def _refuse_impossible(tx: records.Transaction, caller: Caller, request: TriggerCreate, clock: float) -> None:
     unknown = (
         (pointer, "there is none with this id")
         for pointer, table, given in _named(request)
         if given is not None and records.find(tx, table, caller.tenant, given) is None
     )
-    faults = [*faults_of_goal(request), *unknown]
+    faults = [*_faults_of_schedule(request, clock), *faults_of_goal(request), *unknown]
     if faults:
         raise BadInput(f"{faults[0][0]}: {faults[0][1]}", errors=faults)
+    if request.schedule is not None and request.model is not None:
+        refuse_impossible(tx, caller, request_of(request, request.model))  # what it starts is known already
+
+
+def _faults_of_schedule(request: TriggerCreate, clock: float) -> Iterator[tuple[str, str]]:
+    if request.kind != "schedule":
+        if request.schedule is not None:
+            yield "/schedule", f"a trigger of the kind {request.kind} is started by deliveries; leave it out"
+        return
+    if request.schedule is None:
+        yield "/schedule", "say when: a schedule has a cron expression, and a time zone if it is not UTC"
+    else:
+        yield from ((f"/schedule{pointer}", said) for pointer, said in schedules.faults(request.schedule, clock))
+    if request.model is None:
+        yield "/model", "no delivery names the model, so the schedule must"
+    if request.match != TriggerMatch():
+        yield "/match", "a schedule takes no deliveries, so there is nothing to match; leave it out"
 
 
 def _named(request: TriggerCreate) -> Iterator[tuple[str, Noun, str | None]]:

@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -5,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from app.contracts.trigger import TriggerCreate
 from app.errors import DependencyUnavailable
 from app.resources import Resources, connect
+from app.services import triggers
+from app.services.caller import Caller
 from app.stores import work
+from app.stores.tables import jobs, schedules
+from tests.app.acting_worker import ActingWorker
 from tests.stand_in import stack
 from workers.sweeper import Sweep, collect_once, repeat, sweep_once
 
@@ -37,6 +43,35 @@ def test_nothing_is_lost_when_the_broker_is_away(tmp_path: Path) -> None:
     with stack.open_stores(stack.settings_for(tmp_path, ring_again_s=0)) as resources:
         stack.add_model(resources, {}, ring=False)
         assert [sweep_once(resources) for _ in range(2)] == [0, 0]
+
+
+def test_a_sweeper_that_dies_with_a_due_time_in_its_hand_leaves_it_to_the_next(tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    settings = stack.settings_for(tmp_path, fault_file=fault)
+    with stack.open_stores(settings) as resources:
+        model = stack.add_model(resources, {}, ring=False)
+        ActingWorker(resources).accept_model(model)
+        body = {"name": "nightly", "kind": "schedule", "schedule": {"cron": "0 3 * * *"}, "model": model}
+        recipe = {"steps": [{"technique": "share_weights"}]}
+        trigger = triggers.create(
+            Caller("tenant", resources), TriggerCreate.model_validate({**body, "recipe": recipe})
+        ).id
+        with resources.database.transaction() as tx:
+            tx.execute(schedules.update().values(next_at=86_400.0, try_at=86_400.0))
+        fault.write_text("taken SIGKILL", encoding="ascii")
+        assert stack.start_sweeper(settings).wait(60) == -signal.SIGKILL
+        assert _jobs(resources) == []
+
+        following = stack.start_sweeper(settings)
+        stack.until(lambda: _jobs(resources), 60)
+        assert stack.kill(following, signal.SIGTERM) == 0
+
+        assert _jobs(resources) == [trigger]
+
+
+def _jobs(resources: Resources) -> list[str]:
+    with resources.database.reading() as tx:
+        return [row.trigger_id for row in tx.execute(jobs.select())]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -1,7 +1,9 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -120,6 +122,24 @@ async def test_cloudevent_names_its_own_model(client: httpx.AsyncClient, worker:
 
     assert answer.json()["accepted"] is True
     assert (await jobs(client))[0]["model"] == model
+
+
+async def test_schedule_shows_when_it_is_due_and_takes_no_delivery(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    schedule = {"cron": "0 3 * * 1-5", "timezone": "Europe/Berlin"}
+    trigger = await made(client, kind="schedule", schedule=schedule, model=await ready_model(client, worker))
+
+    answer = await client.post(f"/v1/hooks/{trigger['id']}", content=b"{}", headers=standard(b"{}"))
+
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (401, "signature-invalid")
+    unknown = await client.post(f"/v1/hooks/trg_{UNKNOWN}", content=b"{}", headers=standard(b"{}"))
+    assert answer.json()["detail"] == unknown.json()["detail"]
+    read = (await client.get(f"/v1/triggers/{trigger['id']}")).json()
+    listed = (await client.get("/v1/triggers")).json()["items"][0]
+    assert read == listed
+    assert (read["hook"], read["schedule"], read["last"], read["secret"]) == (None, schedule, None, None)
+    assert datetime.fromisoformat(read["next_at"]).astimezone(ZoneInfo("Europe/Berlin")).hour == 3
 
 
 async def test_same_delivery_answers_the_first_outcome(client: httpx.AsyncClient, worker: ActingWorker) -> None:
