@@ -9,15 +9,27 @@ from app.contracts.goal import Goal
 from app.contracts.job import Guard, Limits, TaskName, refuse_unclear
 from app.contracts.recipe import Recipe
 
-TriggerKind = Literal["standard", "mlflow", "schedule"]
+TriggerKind = Literal["standard", "mlflow", "cloudevents", "schedule"]
+
+
+class TagMatch(Contract):
+    """A tag of a model version in MLflow."""
+
+    key: str
+    value: str
 
 
 class TriggerMatch(Contract):
     """Which deliveries start a job; an unset field matches anything."""
 
-    events: list[str] = Field([], description="such as model_version.created; empty: all")
+    events: list[str] = Field([], description="such as model_version.created, or a CloudEvent's type; empty: all")
     name: str | None = Field(None, description="registered model's name")
     alias: str | None = None
+    source: str | None = Field(None, description="of a CloudEvent")
+    subject: str | None = Field(None, description="of a CloudEvent")
+    tag: TagMatch | None = Field(
+        None, description="of the kind mlflow: set by model_version_tag.set, or with model_version.created"
+    )
 
 
 class Schedule(Contract):

@@ -4,7 +4,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.contracts.trigger import Schedule
@@ -91,6 +91,7 @@ def test_both_faults_are_told() -> None:
     assert [found for found, _said in faults(Schedule(cron="x * * * *", timezone="x"), 0)] == ["/timezone", "/cron"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("0123456789*/-,#LW MONJAN²", max_size=6), min_size=5, max_size=5))
 def test_any_text_is_a_schedule_or_has_a_fault(fields: list[str]) -> None:
     schedule = Schedule(cron=" ".join(fields), timezone="Europe/Berlin")
