@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     max_model_bytes: int = 4 * _GIB
     max_unpacked_model_bytes: int = 8 * _GIB  # a zip of an ONNX model and its data files
     upload_ttl_s: int = 86_400
+    # How long an address of the blob store itself is good for, which downloads are sent to; 0: the gateway sends the
+    # bytes. S3 signs for a week at most.
+    signed_downloads_s: int = Field(0, ge=0, le=7 * 86_400)
     max_queued_per_tenant: int = 1_000
     max_queued: int = 50_000  # of all tenants together
     max_open_uploads_per_tenant: int = 1_000

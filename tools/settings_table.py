@@ -34,6 +34,8 @@ MEANINGS = {
     "max_model_bytes": "largest model that is opened, bytes",
     "max_unpacked_model_bytes": "what the zip of an ONNX model may unpack to, bytes",
     "upload_ttl_s": "an unfinished upload is removed after this, seconds",
+    "signed_downloads_s": "downloads are sent to an address of the blob store that is good for so long, seconds; 0: "
+    "the gateway sends the bytes",
     "max_queued_per_tenant": "jobs that one tenant may have waiting",
     "max_queued": "checks, jobs and benchmarks that all tenants together may have waiting",
     "max_open_uploads_per_tenant": "unfinished uploads that one tenant may have",
