@@ -48,6 +48,7 @@ MEANINGS = {
     "collect_every_s": "pause between two looks for blobs that no record names, seconds: those older than a day go to "
     "`trash/`, and a day later for good",
     "collect_dry_run": "only log how many blobs would be collected",
+    "retention": "for how many days records are kept, a JSON object by tenant, see [Retention](#retention)",
     "ring_again_s": "a queued job is announced again after this, seconds",
     "kill_grace_s": "from asking the compute child to stop to killing it, seconds",
     "drain_s": "a worker told to stop lets its job run on this long before it hands it back, seconds",

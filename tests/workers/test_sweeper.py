@@ -11,11 +11,12 @@ from app.errors import DependencyUnavailable
 from app.resources import Resources, connect
 from app.services import triggers
 from app.services.caller import Caller
+from app.settings import Retention
 from app.stores import work
-from app.stores.tables import jobs, schedules
+from app.stores.tables import jobs, models, schedules
 from tests.app.acting_worker import ActingWorker
 from tests.stand_in import stack
-from workers.sweeper import Sweep, collect_once, repeat, sweep_once
+from workers.sweeper import Sweep, collect_once, repeat, retire_once, sweep_once
 
 
 @pytest.fixture
@@ -80,6 +81,20 @@ def test_blobs_without_a_record_are_collected(tmp_path: Path, dry_run: bool) -> 
         sha256 = stack.keep_bytes(resources, b"orphan")
         collect_once(resources, clock=lambda: time.time() + 90_000)
         assert resources.blobs.exists(sha256) is dry_run
+
+
+def test_records_that_were_kept_for_long_enough_go(tmp_path: Path) -> None:
+    rules = {"tenant": Retention(unused_models_days=30)}
+    with stack.open_stores(stack.settings_for(tmp_path, retention=rules)) as resources:
+        old, young = (stack.add_model(resources, {}, ring=False) for _ in range(2))
+        for model in (old, young):
+            ActingWorker(resources).accept_model(model)
+        with resources.database.transaction() as tx:
+            tx.execute(models.update().where(models.c.id == old).values(created_at=0.0))
+
+        assert [retire_once(resources, threading.Event()) for _ in range(2)] == [1, 0]
+        with resources.database.reading() as tx:
+            assert [row.id for row in tx.execute(models.select())] == [young]
 
 
 def test_the_sweeper_goes_on_after_an_outage_or_a_fault() -> None:
