@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="app.admin", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("queues", help="how the queues stand")
+    retiring = commands.add_parser("retention", help="remove what was kept for long enough")
+    retiring.add_argument("--dry-run", action="store_true", help="only tell what would go")
     for name, about in (("work", "how it stands"), ("requeue", "put it back"), ("quarantine", "set it aside")):
         command = commands.add_parser(name, help=about)
         command.add_argument("id", help="of a model, data set, job or benchmark")
@@ -64,6 +66,8 @@ def _refuse_missing(settings: Settings) -> None:
 def _do(resources: Resources, options: argparse.Namespace) -> BaseModel | list[BaseModel]:
     if options.command == "queues":
         return [*operations.queues(resources)]
+    if options.command == "retention":
+        return _retire(resources, dry_run=options.dry_run)
     if options.command == "work":
         return operations.standing(resources, options.id)
     if options.command == "requeue":
@@ -72,9 +76,17 @@ def _do(resources: Resources, options: argparse.Namespace) -> BaseModel | list[B
     return _audited(resources, "quarantine_work", options.id, lambda of: operations.quarantine(of, options.id, reason))
 
 
+def _retire(resources: Resources, *, dry_run: bool) -> list[BaseModel]:
+    found = operations.retire(resources, dry_run=dry_run)
+    if not dry_run:
+        for tenant in sorted({one.tenant for one in found}):
+            audit.write("apply_retention", None, _DONE, tenant=tenant, **_who())
+    return [*found]
+
+
 def _audited(resources: Resources, action: str, target: str, change: Change) -> WorkStanding:
     """Make the change and write its line, whatever becomes of it."""
-    who = {"key_id": f"operator:{_user()}", "request_id": new_id("req")}
+    who = _who()
     try:
         after = change(resources)
     except ModelpressError as error:
@@ -82,6 +94,10 @@ def _audited(resources: Resources, action: str, target: str, change: Change) -> 
         raise
     audit.write(action, target, _DONE, tenant=after.tenant, **who)
     return after
+
+
+def _who() -> dict[str, str]:
+    return {"key_id": f"operator:{_user()}", "request_id": new_id("req")}
 
 
 def _user() -> str:

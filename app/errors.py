@@ -256,6 +256,13 @@ class DigestMismatch(BadInput):
     cure = "Send the part again."
 
 
+class EventMalformed(BadInput):
+    """A delivery is no CloudEvent of version 1.0, or is a batch of them."""
+
+    slug, title = "event-malformed", "The delivery is no CloudEvent"
+    cure = "Send one event: application/cloudevents+json with id, source, specversion 1.0 and type, or ce- headers."
+
+
 class IdempotencyKeyReused(BadInput):
     """The Idempotency-Key was used before with another body."""
 

@@ -9,7 +9,7 @@ import time
 
 from app.settings import Settings
 
-POINTS = ("claimed", "prepared", "answered", "stored", "recorded", "ended", "joined")
+POINTS = ("claimed", "prepared", "answered", "stored", "recorded", "ended", "joined", "taken")
 
 
 def reach(settings: Settings, point: str) -> None:

@@ -3,12 +3,23 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.networks import is_loopback
 
 _GIB = 1 << 30
+
+
+class Retention(BaseModel):
+    """For how many days a tenant's records are kept; unset: for ever."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    artifacts_days: float | None = Field(None, gt=0)  # since it was published
+    jobs_days: float | None = Field(None, gt=0)  # since the job ended; its artifact goes with it
+    unused_models_days: float | None = Field(None, gt=0)  # since the upload, where nothing that is kept names it
+    unused_datasets_days: float | None = Field(None, gt=0)  # the same
 
 
 class Settings(BaseSettings):
@@ -38,6 +49,9 @@ class Settings(BaseSettings):
     max_model_bytes: int = 4 * _GIB
     max_unpacked_model_bytes: int = 8 * _GIB  # a zip of an ONNX model and its data files
     upload_ttl_s: int = 86_400
+    # How long an address of the blob store itself is good for, which downloads are sent to; 0: the gateway sends the
+    # bytes. S3 signs for a week at most.
+    signed_downloads_s: int = Field(0, ge=0, le=7 * 86_400)
     max_queued_per_tenant: int = 1_000
     max_queued: int = 50_000  # of all tenants together
     max_open_uploads_per_tenant: int = 1_000
@@ -50,6 +64,7 @@ class Settings(BaseSettings):
     sweep_every_s: float = 5.0
     collect_every_s: float = 3_600.0  # how often the sweeper looks for blobs that no record names
     collect_dry_run: bool = False  # only log what would be collected
+    retention: dict[str, Retention] = {}  # by tenant; `*` is for all that have none of their own
     ring_again_s: float = 30.0  # a queued row whose doorbell may be lost is rung again after this
     kill_grace_s: float = 5.0  # SIGTERM to SIGKILL
     drain_s: float = 10.0  # a worker told to stop lets its work run on for this long before it gives it back

@@ -254,7 +254,7 @@ class Client:
         return benchmark
 
     def create_trigger(self, trigger: TriggerCreate) -> Trigger:
-        """Store a recipe behind a signed hook; the answer shows the secret this once."""
+        """Store a recipe or goal behind a signed hook or a schedule; the answer shows the secret this once."""
         body = trigger.model_dump(mode="json")
         if trigger.secret:
             body["secret"] = trigger.secret.get_secret_value()
@@ -264,6 +264,14 @@ class Client:
     def triggers(self) -> Iterator[Trigger]:
         """Iterate over all triggers, without their secrets."""
         return self._list("/v1/triggers", Trigger)
+
+    def trigger(self, trigger_id: str) -> Trigger:
+        """Return one trigger: of a schedule also when it is due, and what the latest due time led to."""
+        return self._get(f"/v1/triggers/{trigger_id}", Trigger)
+
+    def delete_trigger(self, trigger_id: str) -> None:
+        """Delete a trigger; its jobs go on."""
+        self._transport.send(Call("DELETE", f"/v1/triggers/{trigger_id}"))
 
     # Keys, for a key with the scope `admin`
 

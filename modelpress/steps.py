@@ -67,6 +67,15 @@ def recipe_of_json(text: str) -> Recipe:
         raise InvalidInput(_sentences(error)) from error
 
 
+def goal_of_json(text: str) -> Goal:
+    """Read a goal's file. Raises InvalidInput."""
+    try:
+        return goal_of(json.loads(text))
+    except json.JSONDecodeError as error:
+        msg = f"the goal is not JSON: {error}"
+        raise InvalidInput(msg) from error
+
+
 def _options(technique: str, tail: str) -> dict[str, object]:
     known = [name for name in SPECS[technique].model_fields if name != "technique"]
     found: dict[str, object] = {}

@@ -10,10 +10,12 @@ import httpx
 from pydantic import ValidationError
 
 from app.contracts.problem import Problem
-from modelpress.errors import ProblemError, ServerUnreachable, problem_error
+from modelpress.errors import ProblemError, ServerUnreachable, TransferError, problem_error
 
 _LONGEST_WAIT_S = 30.0
 _TOO_MANY = 429
+_OVERLOADED = frozenset({429, 502, 503, 504})
+_FOR_ANY_SERVER = ("Range", "Accept-Encoding", "User-Agent")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "PUT"})
 
 
@@ -101,7 +103,7 @@ class Transport:
 
     @contextmanager
     def stream(self, call: Call) -> Iterator[httpx.Response]:
-        """Send once and hand out the answer while its body arrives.
+        """Send once and hand out the answer while its body arrives, from where the server says that it is (307).
 
         Raises ProblemError, ServerUnreachable, and httpx.TransportError when the body breaks off.
         """
@@ -111,12 +113,39 @@ class Transport:
             raise self._unreachable(error) from error
         try:
             self._answered = True
+            if response.status_code == httpx.codes.TEMPORARY_REDIRECT and "Location" in response.headers:
+                with self._elsewhere(response) as found:
+                    yield found
+                return
             if not response.is_success:
                 response.read()
                 raise _failure(response)
             yield response
         finally:
             response.close()
+
+    @contextmanager
+    def _elsewhere(self, response: httpx.Response) -> Iterator[httpx.Response]:
+        """Hand out what lies at the address of the blob store that the server named; the API key does not go there."""
+        request = response.request
+        address = request.url.join(response.headers["Location"])
+        if request.url.scheme == "https" and address.scheme != "https":
+            raise TransferError("the server names an address without https; nothing is fetched from there")
+        kept = {name: request.headers[name] for name in _FOR_ANY_SERVER if name in request.headers}
+        with httpx.Client(timeout=self._http.timeout) as plain:
+            try:
+                found = plain.send(plain.build_request(request.method, address, headers=kept), stream=True)
+            except httpx.TransportError as error:
+                raise ServerUnreachable(f"no answer from {address.host} ({type(error).__name__})") from error
+            try:
+                if found.status_code in _OVERLOADED:
+                    raise ServerUnreachable(f"{address.host} answered {found.status_code}")
+                if not found.is_success:
+                    found.read()
+                    raise _failure(found)
+                yield found
+            finally:
+                found.close()
 
     def _request(self, call: Call) -> httpx.Request:
         request = self._http.build_request(
@@ -150,7 +179,7 @@ def problem_of(response: httpx.Response) -> Problem:
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
-        overloaded = response.status_code in {429, 502, 503, 504}
+        overloaded = response.status_code in _OVERLOADED
         return Problem(
             type="about:blank",
             title=response.reason_phrase or "Error",

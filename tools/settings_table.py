@@ -34,6 +34,8 @@ MEANINGS = {
     "max_model_bytes": "largest model that is opened, bytes",
     "max_unpacked_model_bytes": "what the zip of an ONNX model may unpack to, bytes",
     "upload_ttl_s": "an unfinished upload is removed after this, seconds",
+    "signed_downloads_s": "downloads are sent to an address of the blob store that is good for so long, seconds; 0: "
+    "the gateway sends the bytes",
     "max_queued_per_tenant": "jobs that one tenant may have waiting",
     "max_queued": "checks, jobs and benchmarks that all tenants together may have waiting",
     "max_open_uploads_per_tenant": "unfinished uploads that one tenant may have",
@@ -46,6 +48,7 @@ MEANINGS = {
     "collect_every_s": "pause between two looks for blobs that no record names, seconds: those older than a day go to "
     "`trash/`, and a day later for good",
     "collect_dry_run": "only log how many blobs would be collected",
+    "retention": "for how many days records are kept, a JSON object by tenant, see [Retention](#retention)",
     "ring_again_s": "a queued job is announced again after this, seconds",
     "kill_grace_s": "from asking the compute child to stop to killing it, seconds",
     "drain_s": "a worker told to stop lets its job run on this long before it hands it back, seconds",

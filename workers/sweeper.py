@@ -1,7 +1,7 @@
 """The sweeper: `python -m workers.sweeper`. Takes back work whose worker is gone and rings lost doorbells.
 
-Beside that it sends webhooks and collects blobs that no record names. Any number may run. Survives database and broker
-being away: it waits and looks again.
+Beside that it sends webhooks, starts the jobs of schedules, removes records that were kept for long enough and collects
+blobs that no record names. Any number may run. Survives database and broker being away: it waits and looks again.
 """
 
 import signal
@@ -15,8 +15,9 @@ import structlog
 from app.errors import DependencyUnavailable
 from app.logging import configure
 from app.resources import Broker, Resources, connect
+from app.services import schedules
 from app.settings import Settings
-from app.stores import orphans, searches, waiting, work
+from app.stores import orphans, retention, searches, waiting, work
 from workers import webhooks
 
 _LONGEST_WAIT_S = 30.0
@@ -101,6 +102,18 @@ def collect_once(resources: Resources, clock: Callable[[], float] = time.time) -
     return found
 
 
+def retire_once(resources: Resources, stop: threading.Event) -> int:
+    """Remove the records that were kept for long enough; return how many went. Raises DependencyUnavailable."""
+    count = 0
+    for gone in retention.apply(resources.database, resources.settings.retention):
+        if gone.ids:
+            count += len(gone.ids)
+            log.info("records retired", tenant=gone.tenant, noun=gone.noun, count=len(gone.ids), bytes=gone.bytes)
+        if stop.is_set():
+            break
+    return count
+
+
 def repeat(action: Callable[[], object], every_s: float, stop: threading.Event) -> None:
     """Do `action` every `every_s` seconds until `stop`; after a failure wait longer each time."""
     wait_s = every_s
@@ -119,14 +132,19 @@ def repeat(action: Callable[[], object], every_s: float, stop: threading.Event) 
 
 
 def run(resources: Resources, stop: threading.Event) -> None:
-    """Sweep, deliver and collect until `stop`; a slow webhook receiver or blob store does not hold up the sweep."""
+    """Do all of this until `stop`; no slow webhook receiver or blob store holds up the sweep."""
     settings = resources.settings
 
     def deliver() -> int:
         return webhooks.deliver_due(resources.database, settings)
 
+    def fire() -> int:
+        return schedules.fire_due(resources)
+
     beside = [
         threading.Thread(target=repeat, args=(deliver, settings.sweep_every_s, stop), name="webhooks"),
+        threading.Thread(target=repeat, args=(fire, settings.sweep_every_s, stop), name="schedules"),
+        threading.Thread(target=repeat, args=(lambda: retire_once(resources, stop), settings.collect_every_s, stop)),
         threading.Thread(target=repeat, args=(lambda: collect_once(resources), settings.collect_every_s, stop)),
     ]
     for thread in beside:

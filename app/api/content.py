@@ -1,4 +1,7 @@
-"""`/v1/artifacts/{id}/content`: the bytes, with digest, entity tag, one range, and zstd where it was stored."""
+"""`/v1/artifacts/{id}/content`: the bytes, with digest, entity tag, one range, and zstd where it was stored.
+
+Or the way to them: where the blob store signs addresses and nothing in the request needs the gateway, 307.
+"""
 
 import asyncio
 import base64
@@ -47,6 +50,7 @@ class _Representation:
         200: {"content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
         206: {"description": "the range"},
         304: {"description": "the client has it"},
+        307: {"description": "where the blob store has it, for a few minutes; send no API key there"},
         **documented(NotFound, RangeNotSatisfiable, ArtifactMissing, ArtifactCorrupt),
     },
 )
@@ -68,6 +72,10 @@ async def read_content(
         response = problem_response(error, request.state.request_id)
         response.headers["Content-Range"] = f"bytes */{chosen.size_bytes}"
         return response
+    elsewhere = None if _needs_us(request, chosen) else await artifacts.signed(caller, found)
+    if elsewhere is not None:
+        # Whoever has the address has the bytes, so no cache may keep it.
+        return Response(status_code=307, headers={**headers, "Location": elsewhere, "Cache-Control": "no-store"})
     start, end = span or (0, chosen.size_bytes)
     headers["Content-Length"] = str(end - start)
     if span:
@@ -77,6 +85,16 @@ async def read_content(
         return Response(status_code=status, headers=headers, media_type=_MEDIA_TYPE)
     chunks = await (artifacts.opened_zstd(caller, found) if chosen.zstd else artifacts.opened(caller, found, span))
     return StreamingResponse(chunks, status, headers, _MEDIA_TYPE)
+
+
+def _needs_us(request: Request, chosen: _Representation) -> bool:
+    """Return whether the blob store by itself would answer otherwise.
+
+    It knows no zstd copies and no entity tags of ours, an address is signed for GET alone, and a browser would ask the
+    store about other sites and take its name of the file.
+    """
+    browser = "sec-fetch-mode" in request.headers
+    return chosen.zstd or browser or request.method == "HEAD" or "if-range" in request.headers
 
 
 async def _representation(request: Request, caller: Caller, found: Variant) -> _Representation:

@@ -15,6 +15,7 @@ from app.contracts.trigger import Delivery, Trigger, TriggerCreate
 from app.errors import (
     BadInput,
     Conflict,
+    EventMalformed,
     NotFound,
     PayloadTooLarge,
     QuotaExceeded,
@@ -26,15 +27,16 @@ from app.services import triggers
 
 router = APIRouter(prefix="/triggers", tags=["triggers"])
 hooks = APIRouter(prefix="/hooks", tags=["triggers"])
-_EVENT = {"schema": {"type": "object", "description": "an event of MLflow, or a CloudEvent in structured form"}}
+_SAID = "an event of MLflow, a CloudEvent in structured form, or with ce- headers the data of one"
+_EVENT = {"schema": {"type": "object", "description": _SAID}}
 _DELIVERED = {
     "requestBody": {"required": True, "content": {"application/json": _EVENT, "application/cloudevents+json": _EVENT}}
 }
 
 
-@router.post("", status_code=201, response_model=Trigger, responses=documented(BadInput, UrlForbidden))
+@router.post("", status_code=201, response_model=Trigger, responses=documented(BadInput, Conflict, UrlForbidden))
 def create_trigger(caller: CallerGiven, create: TriggerCreate) -> Response:
-    """Store a recipe behind a hook. The answer is the only one that shows the secret."""
+    """Store a recipe behind a hook or a schedule. The answer is the only one that shows the secret."""
     trigger = triggers.create(caller, create)
     headers = {"Location": f"/v1/triggers/{trigger.id}"}
     return Response(trigger.model_dump_json(), 201, headers, "application/json")
@@ -64,7 +66,7 @@ def delete_trigger(caller: CallerGiven, trigger_id: str) -> None:
     response_model=Delivery,
     responses={
         200: {"model": Delivery, "description": "delivered before, or nothing to start"},
-        **documented(SignatureInvalid, BadInput, Conflict, PayloadTooLarge, QuotaExceeded, ServiceBusy),
+        **documented(SignatureInvalid, EventMalformed, BadInput, Conflict, PayloadTooLarge, QuotaExceeded, ServiceBusy),
     },
     openapi_extra=_DELIVERED,
 )

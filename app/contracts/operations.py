@@ -62,3 +62,12 @@ class WorkStanding(Contract):
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
     events: list[WorkEvent] = Field([], description="the latest, oldest first")
+
+
+class RetentionStanding(Contract):
+    """What the rules of retention let go of one tenant, or have let go."""
+
+    tenant: str
+    noun: Literal["artifacts", "jobs", "models", "datasets"]
+    count: int
+    bytes: int = Field(description="that these records name; some may be those of records that stay")

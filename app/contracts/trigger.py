@@ -1,4 +1,4 @@
-"""Triggers: a stored recipe or goal that a signed webhook starts on a new model."""
+"""Triggers: a stored recipe or goal that a signed webhook, or the time of day, starts."""
 
 from typing import Literal
 
@@ -9,27 +9,64 @@ from app.contracts.goal import Goal
 from app.contracts.job import Guard, Limits, TaskName, refuse_unclear
 from app.contracts.recipe import Recipe
 
-TriggerKind = Literal["standard", "mlflow"]
+TriggerKind = Literal["standard", "mlflow", "cloudevents", "schedule"]
+
+
+class TagMatch(Contract):
+    """A tag of a model version in MLflow."""
+
+    key: str
+    value: str
 
 
 class TriggerMatch(Contract):
     """Which deliveries start a job; an unset field matches anything."""
 
-    events: list[str] = Field([], description="such as model_version.created; empty: all")
+    events: list[str] = Field([], description="such as model_version.created, or a CloudEvent's type; empty: all")
     name: str | None = Field(None, description="registered model's name")
     alias: str | None = None
+    source: str | None = Field(None, description="of a CloudEvent")
+    subject: str | None = Field(None, description="of a CloudEvent")
+    tag: TagMatch | None = Field(
+        None, description="of the kind mlflow: set by model_version_tag.set, or with model_version.created"
+    )
+
+
+class Schedule(Contract):
+    """Due times, as cron has them."""
+
+    cron: str = Field(
+        max_length=100,  # no sensible expression comes close
+        description="five fields: minute, hour, day of the month, month, day of the week; names such as MON or JAN",
+        examples=["0 3 * * 1-5"],
+    )
+    timezone: str = Field("UTC", max_length=100, description="an IANA name", examples=["Europe/Berlin"])
+
+
+class ScheduleOutcome(Contract):
+    """What the latest due time led to: the job it started, or why it started none."""
+
+    due_at: Timestamp
+    at: Timestamp = Field(description="when the sweeper saw to it")
+    accepted: bool
+    job: JobId | None = None
+    reason: str = ""
+    missed: int = Field(0, description="later due times that had passed as well: one job stands for all, up to 1000")
 
 
 class TriggerCreate(Contract):
-    """Store a recipe, or a goal, behind a hook."""
+    """Store a recipe, or a goal, behind a hook or a schedule."""
 
     name: DisplayName
     kind: TriggerKind = "standard"
+    schedule: Schedule | None = Field(None, description="for the kind schedule, which takes no deliveries")
     secret: SecretStr | None = Field(None, description="shared with the sender; made by us when missing")
     recipe: Recipe | None = None
     goal: Goal | None = Field(None, description="what to reach, in place of a recipe")
     dataset: DatasetId | None = None
-    model: ModelId | None = Field(None, description="the model to compress when the delivery names none of ours")
+    model: ModelId | None = Field(
+        None, description="the model to compress when the delivery names none of ours; a schedule needs it"
+    )
     task: TaskName = "classification"
     seed: int = Field(0, ge=0, lt=2**31)
     guard: Guard | None = None
@@ -49,8 +86,13 @@ class Trigger(Contract):
     id: TriggerId
     name: str
     kind: TriggerKind
-    hook: str = Field(description="path to POST deliveries to")
+    hook: str | None = Field(description="path to POST deliveries to; null for a schedule")
     secret: str | None = None
+    schedule: Schedule | None = None
+    next_at: Timestamp | None = Field(
+        None, description="when the schedule is due; in the past while what stood against the job is waited out"
+    )
+    last: ScheduleOutcome | None = None
     recipe: Recipe | None = None
     goal: Goal | None = None
     dataset: DatasetId | None

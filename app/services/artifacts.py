@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncIterator
 
+import structlog
+
 from app.contracts.artifact import Artifact, Variant, VariantName
 from app.contracts.base import Page
-from app.errors import ArtifactMissing, NotFound
+from app.errors import ArtifactMissing, DependencyUnavailable, NotFound
 from app.services.caller import Caller, timestamp
 from app.stores import records
 from app.stores.tables import artifacts
+
+_log = structlog.get_logger()
 
 
 def read(caller: Caller, artifact_id: str) -> Artifact:
@@ -38,6 +42,21 @@ def variant(caller: Caller, artifact_id: str, name: VariantName) -> Variant:
 def zstd_size(caller: Caller, sha256: str) -> int | None:
     """Return the bytes of the stored zstd copy, or None when there is none."""
     return caller.resources.blobs.zstd_size(sha256)
+
+
+async def signed(caller: Caller, found: Variant) -> str | None:
+    """Return an address of the blob store for these bytes, for a few minutes; None where the gateway is to send them.
+
+    That is so unless it was switched on, for stores that cannot sign, and while this one's credentials do not let us.
+    """
+    valid_s = caller.resources.settings.signed_downloads_s
+    if not valid_s:
+        return None
+    try:
+        return await caller.resources.blobs.signed(found.sha256, valid_s)
+    except DependencyUnavailable:
+        _log.warning("the blob store's credentials sign nothing: the gateway sends the bytes")
+        return None
 
 
 async def opened(caller: Caller, found: Variant, span: tuple[int, int] | None = None) -> AsyncIterator[bytes]:

@@ -33,6 +33,18 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """A job in a transaction that may still be rolled back."""
+
+    job: Job
+    ticket: work.Ticket
+
+    def ring(self, caller: Caller) -> None:
+        """Ring for it, after the commit."""
+        caller.resources.broker.ring(self.ticket.kind, self.ticket.id, self.ticket.queue)
+
+
+@dataclass(frozen=True)
 class Submission:
     """A job, and whether it was answered before under the same key."""
 
@@ -162,20 +174,29 @@ def _reserve(caller: Caller, key: str, request: JobCreate) -> Job | None:
 
 
 def _record(caller: Caller, request: JobCreate, origin: Origin) -> Job:
+    with caller.resources.database.transaction() as tx:
+        recorded = record(tx, caller, request, origin)
+    recorded.ring(caller)
+    return recorded.job
+
+
+def record(tx: records.Transaction, caller: Caller, request: JobCreate, origin: Origin) -> Recorded:
+    """Record a job as queued, and under the key that was reserved for it; ring after the commit.
+
+    Raises BadInput, Conflict while an input is still being checked, QuotaExceeded and ServiceBusy.
+    """
     refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
     job_id = new_id("job")
     queue = Queue.GPU if request.device == "cuda" else Queue.CPU
     limits, kind = request.limits, WorkKind.COMPRESS if request.goal is None else WorkKind.SEARCH
     ticket = work.Ticket(job_id, caller.tenant, kind, queue, limits.max_run_s, limits.max_queue_s)
+    refuse_impossible(tx, caller, request)
+    refuse_over_quota(tx, caller)
     columns = {"document": request.model_dump(mode="json"), "trigger_id": origin.trigger}
-    with caller.resources.database.transaction() as tx:
-        refuse_impossible(tx, caller, request)
-        refuse_over_quota(tx, caller)
-        records.add(tx, jobs, caller.tenant, job_id, columns)
-        work.enqueue(tx, ticket)
-        job = job_of(records.get(tx, jobs, caller.tenant, job_id))
-        if origin.key is not None:
-            answer = {"status": _ACCEPTED, "location": f"/v1/jobs/{job_id}", "body": job.model_dump(mode="json")}
-            records.answer_key(tx, caller.tenant, origin.key, answer)
-    caller.resources.broker.ring(ticket.kind, job_id, queue)
-    return job
+    records.add(tx, jobs, caller.tenant, job_id, columns)
+    work.enqueue(tx, ticket)
+    job = job_of(records.get(tx, jobs, caller.tenant, job_id))
+    if origin.key is not None:
+        answer = {"status": _ACCEPTED, "location": f"/v1/jobs/{job_id}", "body": job.model_dump(mode="json")}
+        records.answer_key(tx, caller.tenant, origin.key, answer)
+    return Recorded(job, ticket)

@@ -4,13 +4,13 @@ The rules are those of REST; what changes here changes in one transaction and is
 """
 
 from app.contracts.job import JobState
-from app.contracts.operations import QueueStanding, WorkEvent, WorkStanding
+from app.contracts.operations import QueueStanding, RetentionStanding, WorkEvent, WorkStanding
 from app.contracts.tasks import WorkKind
 from app.errors import Conflict, NotFound
 from app.resources import Resources
 from app.services.caller import Caller, timestamp
 from app.services.quotas import refuse_over_quota
-from app.stores import checkpoints, figures, histories, records, searches, work
+from app.stores import checkpoints, figures, histories, records, retention, searches, work
 from app.stores.records import Transaction
 
 _LATEST_EVENTS = 10
@@ -65,6 +65,20 @@ def quarantine(resources: Resources, work_id: str, reason: str) -> WorkStanding:
     if woken is not None:
         resources.broker.ring(woken.kind, woken.id, woken.queue)
     return after
+
+
+def retire(resources: Resources, *, dry_run: bool) -> list[RetentionStanding]:
+    """Remove what the rules of retention let go, as the sweeper does, or only tell what that would be."""
+    look = retention.foreseen if dry_run else retention.apply
+    counts: dict[tuple[str, retention.Noun], tuple[int, int]] = {}
+    for gone in look(resources.database, resources.settings.retention):
+        count, size = counts.get((gone.tenant, gone.noun), (0, 0))
+        counts[gone.tenant, gone.noun] = count + len(gone.ids), size + gone.bytes
+    return [
+        RetentionStanding(tenant=tenant, noun=noun, count=count, bytes=size)
+        for (tenant, noun), (count, size) in sorted(counts.items())
+        if count
+    ]
 
 
 def _standing(tx: Transaction, work_id: str) -> WorkStanding:

@@ -1,27 +1,30 @@
-"""Triggers: a stored recipe or goal, and the signed deliveries that start it on a new model. Knows no HTTP."""
+"""Triggers: a stored recipe or goal, and the signed deliveries that start it on a new model. Knows no HTTP.
 
-import json
-import re
+What the time of day starts is seen to in `app.services.schedules`.
+"""
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from app import signatures
-from app.contracts.base import Page, new_id
+from app import events, schedules, signatures
+from app.contracts.base import ModelId, Page, new_id
 from app.contracts.job import JobCreate
-from app.contracts.trigger import Delivery, Trigger, TriggerCreate, TriggerMatch
+from app.contracts.trigger import Delivery, Trigger, TriggerCreate, TriggerKind, TriggerMatch
 from app.errors import BadInput, SignatureInvalid
+from app.events import Event
 from app.resources import Resources
 from app.services import jobs
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
-from app.services.recipes import faults_of_goal
+from app.services.matching import mismatch, model_of
+from app.services.recipes import faults_of_goal, refuse_impossible
 from app.stores import records
+from app.stores import schedules as due_times
 from app.stores.tables import Noun, datasets, models, triggers
 
-_MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
 _SHORTEST_SECRET = 16
 _log = structlog.get_logger()
 
@@ -39,11 +42,12 @@ def create(caller: Caller, request: TriggerCreate) -> Trigger:
     refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
     secret = _secret(request)
     trigger_id = new_id("trg")
-    # Without a goal the document is that of versions that knew none, which may still serve beside this one.
-    document = request.model_dump(mode="json", exclude={"secret"} | ({"goal"} if request.goal is None else set()))
     with caller.resources.database.transaction() as tx:
-        _refuse_impossible(tx, caller, request)
-        records.add(tx, triggers, caller.tenant, trigger_id, {"document": document, "secret": secret})
+        clock = records.clock(tx)
+        _refuse_impossible(tx, caller, request, clock)
+        records.add(tx, triggers, caller.tenant, trigger_id, {"document": _document(request), "secret": secret})
+        if request.schedule is not None:
+            due_times.begin(tx, trigger_id, schedules.next_after(request.schedule, clock))
         row = records.get(tx, triggers, caller.tenant, trigger_id)
     return trigger_of(row).model_copy(update={"secret": secret})
 
@@ -72,26 +76,28 @@ def remove(caller: Caller, trigger_id: str) -> None:
 def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], body: bytes) -> Outcome:
     """Verify a delivery and start the stored job, once per delivery id.
 
-    Raises SignatureInvalid before anything else is told, in the same words for an unknown trigger; the log says more.
-    What a retry may cure (a model still being checked, a full quota) is raised and not remembered, so the sender's
-    retry tries again.
+    Header names are in lower case. Raises SignatureInvalid before anything else is told, in the same words for an
+    unknown trigger, the log says more; then EventMalformed, or BadInput for what is no JSON. What a
+    retry may cure (a model still being checked, a full quota) is raised and not remembered, so the sender's retry
+    tries again.
     """
     with resources.database.reading() as tx:
         row = records.trigger_of_hook(tx, trigger_id)
-    if row is None:
+    if row is None or row["document"]["kind"] == "schedule":
         raise SignatureInvalid
     try:
-        delivery_id = signatures.verify(headers, body, [row["secret"]], row["document"]["kind"])
+        delivery_id = signatures.verify(headers, body, [row["secret"]], _scheme(row["document"]["kind"]))
     except SignatureInvalid as error:
         _log.info("delivery refused", trigger=trigger_id, reason=error.detail)
         raise SignatureInvalid from error
-    caller = Caller(row["tenant"], resources)
+    trigger, caller = trigger_of(row), Caller(row["tenant"], resources)
+    event = events.cloud(headers, body) if trigger.kind == "cloudevents" else events.plain(body)
     with resources.database.transaction() as tx:
         first = records.reserve_delivery(tx, trigger_id, delivery_id)
     if first is not None and first["outcome"] is not None:
         return Outcome(Delivery.model_validate(first["outcome"]), replayed=True)
     # Without an outcome the first handling died or asked for a retry; the key below keeps it at one job.
-    delivery = _handle(caller, trigger_of(row), delivery_id, body)
+    delivery = _handle(caller, trigger, delivery_id, event)
     with resources.database.transaction() as tx:
         records.answer_delivery(tx, trigger_id, delivery_id, delivery.model_dump(mode="json"))
     return Outcome(delivery)
@@ -100,74 +106,40 @@ def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], b
 def trigger_of(row: records.Record) -> Trigger:
     """Return the contract of a row, without the secret."""
     own = {"id": row["id"], "hook": f"/v1/hooks/{row['id']}", "created_at": timestamp(row["created_at"])}
+    if row["document"]["kind"] == "schedule":
+        next_at = row.get("schedule_next_at")
+        own |= {"hook": None, "next_at": next_at and timestamp(next_at), "last": row.get("schedule_outcome")}
     return Trigger.model_validate({**row["document"], **own})
 
 
-def _handle(caller: Caller, trigger: Trigger, delivery_id: str, body: bytes) -> Delivery:
-    event = _event(body)
-    mismatch = _mismatch(trigger.match, event)
-    if mismatch:
-        return Delivery(accepted=False, reason=mismatch)
-    model = _model_of(event) or trigger.model
+def request_of(stored: Trigger | TriggerCreate, model: ModelId) -> JobCreate:
+    """Return the job that a trigger starts on a model."""
+    return JobCreate(
+        model=model,
+        dataset=stored.dataset,
+        task=stored.task,
+        seed=stored.seed,
+        recipe=stored.recipe,
+        goal=stored.goal,
+        guard=stored.guard,
+        limits=stored.limits,
+        webhook=stored.webhook,
+    )
+
+
+def _handle(caller: Caller, trigger: Trigger, delivery_id: str, event: Event) -> Delivery:
+    why = mismatch(trigger.match, event)
+    if why:
+        return Delivery(accepted=False, reason=why)
+    model = model_of(event) or trigger.model
     if model is None:
         return Delivery(accepted=False, reason="the delivery names no model of ours and the trigger has none")
-    request = JobCreate(
-        model=model,
-        dataset=trigger.dataset,
-        task=trigger.task,
-        seed=trigger.seed,
-        recipe=trigger.recipe,
-        goal=trigger.goal,
-        guard=trigger.guard,
-        limits=trigger.limits,
-        webhook=trigger.webhook,
-    )
+    origin = jobs.Origin(f"hook:{trigger.id}:{delivery_id}", trigger.id)
     try:
-        submission = jobs.submit(caller, request, jobs.Origin(f"hook:{trigger.id}:{delivery_id}", trigger.id))
+        submission = jobs.submit(caller, request_of(trigger, model), origin)
     except BadInput as error:
         return Delivery(accepted=False, reason=error.detail)
     return Delivery(accepted=True, job=submission.job.id)
-
-
-def _event(body: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        msg = "The delivery is not valid JSON."
-        raise BadInput(msg) from error
-    if not isinstance(event, dict):
-        msg = "The delivery must be a JSON object."
-        raise BadInput(msg)
-    return event
-
-
-def _name_of(event: Mapping[str, Any]) -> str:
-    """Return `entity.action` of MLflow, else the `type` of CloudEvents."""
-    if "entity" in event and "action" in event:
-        return f"{event['entity']}.{event['action']}"
-    return str(event.get("type", ""))
-
-
-def _payload(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = event.get("data")
-    return inner if isinstance(inner, dict) else event
-
-
-def _mismatch(match: TriggerMatch, event: Mapping[str, Any]) -> str:
-    """Return why the event does not match, or an empty text."""
-    payload = _payload(event)
-    if match.events and _name_of(event) not in match.events:
-        return "the event is none of those that the trigger matches"
-    if match.name is not None and payload.get("name") != match.name:
-        return "the registered model has another name than the trigger matches"
-    if match.alias is not None and payload.get("alias") != match.alias:
-        return "the alias is another one than the trigger matches"
-    return ""
-
-
-def _model_of(event: Mapping[str, Any]) -> str | None:
-    named = _payload(event).get("model")
-    return named if isinstance(named, str) and _MODEL_ID.fullmatch(named) else None
 
 
 def _secret(request: TriggerCreate) -> str:
@@ -178,21 +150,56 @@ def _secret(request: TriggerCreate) -> str:
         said = f"a secret has at least {_SHORTEST_SECRET} characters"
         raise BadInput(f"/secret: {said}", errors=[("/secret", said)])
     try:
-        signatures.sign(secret, "probe", 0, b"", request.kind)
+        signatures.sign(secret, "probe", 0, b"", _scheme(request.kind))
     except SignatureInvalid as error:
         raise BadInput(f"/secret: {error.detail}", errors=[("/secret", error.detail)]) from error
     return secret
 
 
-def _refuse_impossible(tx: records.Transaction, caller: Caller, request: TriggerCreate) -> None:
+def _scheme(kind: TriggerKind) -> signatures.Scheme:
+    return "mlflow" if kind == "mlflow" else "standard"
+
+
+def _document(request: TriggerCreate) -> dict[str, Any]:
+    """Return what is stored: without what is unset and new, so that the version before this one can read the rest."""
+    unset = {name for name in ("goal", "schedule") if getattr(request, name) is None}
+    unmatched = {name for name in ("source", "subject", "tag") if getattr(request.match, name) is None}
+    left_out: dict[str, Any] = {**dict.fromkeys({"secret"} | unset, True), "match": unmatched}
+    return request.model_dump(mode="json", exclude=left_out)
+
+
+def _refuse_impossible(tx: records.Transaction, caller: Caller, request: TriggerCreate, clock: float) -> None:
     unknown = (
         (pointer, "there is none with this id")
         for pointer, table, given in _named(request)
         if given is not None and records.find(tx, table, caller.tenant, given) is None
     )
-    faults = [*faults_of_goal(request), *unknown]
+    faults = [*_faults_of_schedule(request, clock), *_faults_of_match(request), *faults_of_goal(request), *unknown]
     if faults:
         raise BadInput(f"{faults[0][0]}: {faults[0][1]}", errors=faults)
+    if request.schedule is not None and request.model is not None:
+        refuse_impossible(tx, caller, request_of(request, request.model))  # what it starts is known already
+
+
+def _faults_of_schedule(request: TriggerCreate, clock: float) -> Iterator[tuple[str, str]]:
+    if request.kind != "schedule":
+        if request.schedule is not None:
+            yield "/schedule", f"a trigger of the kind {request.kind} is started by deliveries; leave it out"
+        return
+    if request.schedule is None:
+        yield "/schedule", "say when: a schedule has a cron expression, and a time zone if it is not UTC"
+    else:
+        yield from ((f"/schedule{pointer}", said) for pointer, said in schedules.faults(request.schedule, clock))
+    if request.model is None:
+        yield "/model", "no delivery names the model, so the schedule must"
+    if request.match != TriggerMatch():
+        yield "/match", "a schedule takes no deliveries, so there is nothing to match; leave it out"
+
+
+def _faults_of_match(request: TriggerCreate) -> Iterator[tuple[str, str]]:
+    for name, kind in (("source", "cloudevents"), ("subject", "cloudevents"), ("tag", "mlflow")):
+        if getattr(request.match, name) is not None and request.kind not in {kind, "schedule"}:
+            yield f"/match/{name}", f"deliveries of the kind {request.kind} have none; it is for the kind {kind}"
 
 
 def _named(request: TriggerCreate) -> Iterator[tuple[str, Noun, str | None]]:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import obstore
 import zstandard
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store, from_url
 
 from app.errors import ArtifactCorrupt, DependencyUnavailable, InsufficientStorage
 from app.stores.sinks import BATCH_BYTES, Sink, Stored, Writer, pour, translated
@@ -251,6 +251,16 @@ class Blobs:
             found = await obstore.get_async(self._store, key, options=options)  # type: ignore[arg-type] # its TypedDict
             async for chunk in found.stream(min_chunk_size=_READ_BYTES):
                 yield bytes(chunk)
+
+    async def signed(self, sha256: str, valid_s: int) -> str | None:
+        """Return an address that anybody may GET the object from for `valid_s` seconds; None where there are none.
+
+        Files and memory have no addresses. The bytes are not verified, and whether they are there is not looked at.
+        """
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        with translated():
+            return await obstore.sign_async(self._store, "GET", address(sha256), timedelta(seconds=valid_s))
 
     async def verify(self, sha256: str) -> None:
         """Read the whole object; raises ArtifactCorrupt when its digest is wrong."""

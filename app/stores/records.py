@@ -306,9 +306,14 @@ def _one(table: Table) -> Select[Any]:
 
 
 def _rows(table: Table) -> Select[Any]:
+    columns: list[ColumnElement[Any]]
+    if table is tables.triggers:
+        due = tables.schedules
+        columns = [due.c.next_at.label("schedule_next_at"), due.c.outcome.label("schedule_outcome")]
+        return select(table, *columns).select_from(table.outerjoin(due, due.c.trigger_id == table.c.id))
     if table not in _WORKED_ON:
         return select(table)
-    columns: list[ColumnElement[Any]] = [tables.work.c[name] for name in _WORK_COLUMNS]
+    columns = [tables.work.c[name] for name in _WORK_COLUMNS]
     worked = table.join(tables.work, tables.work.c.id == table.c.id)
     if table is not tables.jobs:
         return select(table, *columns).select_from(worked)

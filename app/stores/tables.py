@@ -143,6 +143,15 @@ artifacts = _noun("artifacts", Column("job_id", _ID, nullable=False, unique=True
 benchmarks = _noun("benchmarks", Column("artifact_id", _ID, nullable=False, index=True), Column("result", JSON))
 triggers = _noun("triggers", Column("secret", Text, nullable=False))
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("trigger_id", _ID, ForeignKey("triggers.id", ondelete="CASCADE"), primary_key=True),
+    Column("next_at", Float),  # the due time that is waited for; null: there is none left
+    Column("try_at", Float, index=True),  # when to see to it: later than next_at when something stood against the job
+    Column("outcome", JSON),  # app.contracts.trigger.ScheduleOutcome
+)
+
 # document: name, prefix, scopes. Only the digest of a key is kept; SHA-256 needs no salt and no slow variant here,
 # because a key is 160 random bits or more and not a password that could be guessed.
 keys = _noun(

@@ -1,4 +1,4 @@
-"""`modelpress admin`: how queues and work stand, putting work back, setting it aside; beside the database.
+"""`modelpress admin`: how queues and work stand, putting work back, setting it aside, retention; beside the database.
 
 A worker is drained with SIGTERM; nothing here does that.
 """
@@ -9,14 +9,15 @@ import typer
 from pydantic import TypeAdapter
 from rich.text import Text
 
-from app.contracts.operations import QueueStanding, WorkStanding
+from app.contracts.operations import QueueStanding, RetentionStanding, WorkStanding
 from modelpress.cli import render
 from modelpress.cli.beside import DataFolder, ask
 from modelpress.cli.options import AsJson
 from modelpress.cli.printing import print_json
-from modelpress.cli.units import duration
+from modelpress.cli.units import duration, scaled
 
 _QUEUES: TypeAdapter[list[QueueStanding]] = TypeAdapter(list[QueueStanding])
+_RETENTION: TypeAdapter[list[RetentionStanding]] = TypeAdapter(list[RetentionStanding])
 WorkId = Annotated[str, typer.Argument(metavar="ID", help="Of a model, data set, job or benchmark.")]
 Reason = Annotated[str, typer.Option("--reason", help="Told to the tenant.")]
 
@@ -24,7 +25,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Told to the tenant.")]
 def build() -> typer.Typer:
     """Assemble the sub-commands."""
     app = typer.Typer(no_args_is_help=True, help="For operators, beside the database; every change is audited.")
-    for command in (queues, work, requeue, quarantine):
+    for command in (queues, work, requeue, quarantine, retention):
         app.command()(command)
     return app
 
@@ -58,6 +59,26 @@ def requeue(work_id: WorkId, *, data: DataFolder = None, as_json: AsJson = False
 def quarantine(work_id: WorkId, *, reason: Reason = "", data: DataFolder = None, as_json: AsJson = False) -> None:
     """Stop waiting or running work and set it aside, as after three lost workers."""
     _tell(ask("app.admin", ["quarantine", f"--reason={reason}", "--", work_id], data), as_json=as_json)
+
+
+def retention(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove now what MODELPRESS_RETENTION lets go, as the sweeper does every hour; or tell what that would be."""
+    found = _RETENTION.validate_python(ask("app.admin", ["retention", *(["--dry-run"] if dry_run else [])], data))
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        typer.echo("nothing would go" if dry_run else "nothing went")
+        return
+    made = render.table("tenant", "!kind", ">would go" if dry_run else ">went", ">bytes")
+    for one in found:
+        made.add_row(Text(one.tenant), one.noun, str(one.count), scaled(one.bytes))
+    render.console().print(made)
 
 
 def _tell(answer: Any, *, as_json: bool) -> None:  # noqa: ANN401  # whatever JSON says

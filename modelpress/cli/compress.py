@@ -77,7 +77,7 @@ def compress(  # noqa: PLR0913  # each parameter is one option of the command li
     as_json: AsJson = False,
 ) -> None:
     """Compress a model and write model.onnx, report.json and report.md."""
-    chosen = _amended(_recipe(step or [], recipe), control or [], max_load_ms)
+    chosen = _amended(recipe_given(step or [], recipe), control or [], max_load_ms)
     sources = Sources(model, data, Columns(text=text, label=label), max_length)
     options: JobOptions = {"task": task, "seed": seed, "webhook": webhook}
     if max_drop is not None:
@@ -95,7 +95,8 @@ def compress(  # noqa: PLR0913  # each parameter is one option of the command li
 compress.__doc__ = f"{compress.__doc__}\n\n{EXIT_CODES_HELP}"
 
 
-def _recipe(steps: list[str], file: Path | None) -> Recipe:
+def recipe_given(steps: list[str], file: Path | None) -> Recipe:
+    """Return the recipe that a command line says or names; raises InvalidInput unless it is one of the two."""
     if bool(steps) == bool(file):
         raise InvalidInput("say what to do with --step (repeatable) or with --recipe FILE, one of the two")
     if file is None:

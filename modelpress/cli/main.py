@@ -2,7 +2,7 @@
 
 import typer
 
-from modelpress.cli import admin, keys
+from modelpress.cli import admin, keys, triggers
 from modelpress.cli.compress import compress
 from modelpress.cli.doctor import doctor
 from modelpress.cli.exits import EXIT_CODES_HELP, ReportingGroup
@@ -51,6 +51,7 @@ def build() -> typer.Typer:
     for command in commands:
         app.command()(command)
     app.add_typer(keys.build(), name="keys")
+    app.add_typer(triggers.build(), name="triggers")
     app.add_typer(admin.build(), name="admin")
     return app
 

@@ -32,10 +32,11 @@ class Placed:
 def upload(client: Client, sources: Sources, *, quiet: bool) -> Placed:
     """Send what is not on the server yet. Raises InvalidInput for a path that does not exist."""
     model = model_id(client, sources.model, quiet=quiet)
-    return Placed(model, _dataset(client, sources, sources.dataset, quiet=quiet) if sources.dataset else None)
+    return Placed(model, placed_dataset(client, sources, sources.dataset, quiet=quiet) if sources.dataset else None)
 
 
-def _dataset(client: Client, sources: Sources, source: str, *, quiet: bool) -> str:
+def placed_dataset(client: Client, sources: Sources, source: str, *, quiet: bool) -> str:
+    """Return the id of a data set on the server: given as such, or uploaded from this path. Raises InvalidInput."""
     if source.startswith("dst_") and not Path(source).exists():
         return client.dataset(source).id
     if not Path(source).exists():

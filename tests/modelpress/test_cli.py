@@ -265,3 +265,49 @@ def test_keys_are_made_listed_rotated_and_revoked(run: Callable[..., Result]) ->
     assert "revoked" in table
     assert made.stdout.strip() not in table
     assert run("keys", "revoke", "key_nonsense").exit_code == 5
+
+
+def test_triggers_are_made_listed_shown_and_deleted(run: Callable[..., Result], shift: Shift) -> None:
+    made = run(
+        *("triggers", "create", "nightly", "--cron", "0 3 * * MON-FRI", "--timezone", "Europe/Berlin"),
+        *("--model", "m.onnx", "--step", "share_weights:clusters=16"),
+    )
+    hooked = run(
+        *("triggers", "create", "registry", "--kind", "cloudevents", "--step", "share_weights", "--json"),
+        *("--match", "event=a", "--match", "event=b", "--match", "source=/registry"),
+    )
+
+    assert made.exit_code == hooked.exit_code == 0, made.output + hooked.output
+    trigger_id = made.stdout.split()[0]
+    told = json.loads(hooked.stdout)
+    assert told["match"] == {
+        "events": ["a", "b"], "name": None, "alias": None, "source": "/registry", "subject": None, "tag": None
+    }  # fmt: skip
+    assert told["secret"].startswith("whsec_")
+    listed = run("triggers", "list").stdout
+    assert trigger_id in listed
+    assert told["id"] in listed
+    shown = run("triggers", "show", trigger_id).stdout
+    assert "0 3 * * MON-FRI in Europe/Berlin" in shown
+    assert told["secret"] not in run("triggers", "show", told["id"]).stdout
+    for each in (trigger_id, told["id"]):
+        assert run("triggers", "delete", each).exit_code == 0
+    assert run("triggers", "show", trigger_id).exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--step", "share_weights", "--match", "colour=red"], "event, name, alias, source, subject or tag"),
+        (["--step", "share_weights", "--match", "tag=stage"], "tag=KEY=VALUE"),
+        (["--step", "share_weights", "--cron", "0 3 * *", "--model", "m.onnx"], "five fields"),
+        (["--step", "share_weights", "--timezone", "Europe/Berlin"], "--cron"),
+        ([], "--step"),
+        (["--step", "share_weights", "--goal", "g.json"], "one of"),
+    ],
+)
+def test_triggers_when_used_wrongly(run: Callable[..., Result], shift: Shift, arguments: list[str], said: str) -> None:
+    refused = run("triggers", "create", "nightly", *arguments)
+
+    assert refused.exit_code != 0
+    assert said in refused.output

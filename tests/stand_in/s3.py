@@ -26,6 +26,7 @@ class Store:
     calls: "count[int]" = field(default_factory=lambda: count(1))
     reads: "count[int]" = field(default_factory=lambda: count(1))
     failed: int = 0
+    heads: list[dict[str, str]] = field(default_factory=list)  # the headers of each call, names in lower case
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,6 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         number = next(self.store.calls)
+        self.store.heads.append({name.lower(): value for name, value in self.headers.items()})
         if self.store.down or (self.store.flaky and number % 3 == 0):
             self.store.failed += 1
             self._answer(503, b"<Error><Code>SlowDown</Code></Error>")

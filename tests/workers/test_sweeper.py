@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -5,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from app.contracts.trigger import TriggerCreate
 from app.errors import DependencyUnavailable
 from app.resources import Resources, connect
+from app.services import triggers
+from app.services.caller import Caller
+from app.settings import Retention
 from app.stores import work
+from app.stores.tables import jobs, models, schedules
+from tests.app.acting_worker import ActingWorker
 from tests.stand_in import stack
-from workers.sweeper import Sweep, collect_once, repeat, sweep_once
+from workers.sweeper import Sweep, collect_once, repeat, retire_once, sweep_once
 
 
 @pytest.fixture
@@ -39,12 +46,55 @@ def test_nothing_is_lost_when_the_broker_is_away(tmp_path: Path) -> None:
         assert [sweep_once(resources) for _ in range(2)] == [0, 0]
 
 
+def test_a_sweeper_that_dies_with_a_due_time_in_its_hand_leaves_it_to_the_next(tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    settings = stack.settings_for(tmp_path, fault_file=fault)
+    with stack.open_stores(settings) as resources:
+        model = stack.add_model(resources, {}, ring=False)
+        ActingWorker(resources).accept_model(model)
+        body = {"name": "nightly", "kind": "schedule", "schedule": {"cron": "0 3 * * *"}, "model": model}
+        recipe = {"steps": [{"technique": "share_weights"}]}
+        trigger = triggers.create(
+            Caller("tenant", resources), TriggerCreate.model_validate({**body, "recipe": recipe})
+        ).id
+        with resources.database.transaction() as tx:
+            tx.execute(schedules.update().values(next_at=86_400.0, try_at=86_400.0))
+        fault.write_text("taken SIGKILL", encoding="ascii")
+        assert stack.start_sweeper(settings).wait(60) == -signal.SIGKILL
+        assert _jobs(resources) == []
+
+        following = stack.start_sweeper(settings)
+        stack.until(lambda: _jobs(resources), 60)
+        assert stack.kill(following, signal.SIGTERM) == 0
+
+        assert _jobs(resources) == [trigger]
+
+
+def _jobs(resources: Resources) -> list[str]:
+    with resources.database.reading() as tx:
+        return [row.trigger_id for row in tx.execute(jobs.select())]
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_blobs_without_a_record_are_collected(tmp_path: Path, dry_run: bool) -> None:
     with stack.open_stores(stack.settings_for(tmp_path, collect_dry_run=dry_run)) as resources:
         sha256 = stack.keep_bytes(resources, b"orphan")
         collect_once(resources, clock=lambda: time.time() + 90_000)
         assert resources.blobs.exists(sha256) is dry_run
+
+
+def test_records_that_were_kept_for_long_enough_go(tmp_path: Path) -> None:
+    rules = {"tenant": Retention(unused_models_days=30)}
+    with stack.open_stores(stack.settings_for(tmp_path, retention=rules)) as resources:
+        old, young = (stack.add_model(resources, {}, ring=False) for _ in range(2))
+        for model in (old, young):
+            ActingWorker(resources).accept_model(model)
+        with resources.database.transaction() as tx:
+            tx.execute(models.update().where(models.c.id == old).values(created_at=0.0))
+
+        assert [retire_once(resources, threading.Event()) for _ in range(2)] == [1, 0]
+        with resources.database.reading() as tx:
+            assert [row.id for row in tx.execute(models.select())] == [young]
 
 
 def test_the_sweeper_goes_on_after_an_outage_or_a_fault() -> None:

@@ -1,5 +1,8 @@
 import httpx
 
+from app.settings import Retention
+from app.stores import retention
+from app.stores.tables import artifacts
 from tests.app.acting_worker import ActingWorker
 from tests.app.seeds import UNKNOWN, published, ready_model
 
@@ -24,6 +27,26 @@ async def test_artifacts_are_listed_by_model_and_job(client: httpx.AsyncClient, 
     assert set(await ids("")) == {one, two}
     assert await ids(f"?model={read['model']}") == [one]
     assert await ids(f"?job={read['job']}") == [one]
+
+
+async def test_artifact_that_was_kept_for_long_enough_is_not_found_and_its_report_stays(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    artifact = await published(client, worker)
+    job = (await client.get(f"/v1/artifacts/{artifact}")).json()["job"]
+    with worker.resources.database.transaction() as tx:
+        tx.execute(artifacts.update().values(created_at=0.0))
+
+    gone = list(retention.apply(worker.resources.database, {"default": Retention(artifacts_days=90)}))
+
+    assert [one.ids for one in gone] == [[artifact]]
+    for path in ("", "/content", "/benchmarks"):
+        answer = await client.get(f"/v1/artifacts/{artifact}{path}")
+        assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (404, "not-found"), path
+        assert answer.json()["detail"] == "There is no artifact with this id."
+    assert (await client.get(f"/v1/jobs/{job}")).json()["artifact"] is None
+    for kind in ("application/json", "text/markdown", "text/html"):
+        assert (await client.get(f"/v1/jobs/{job}/report", headers={"Accept": kind})).status_code == 200
 
 
 async def test_lineage_names_job_and_artifact(client: httpx.AsyncClient, worker: ActingWorker) -> None:

@@ -7,6 +7,7 @@ import obstore
 import pytest
 import zstandard
 
+from app.errors import DependencyUnavailable
 from app.resources import Resources
 from app.stores import records
 from app.stores.sinks import Stored
@@ -206,3 +207,27 @@ async def test_content_that_is_gone_is_410(client: httpx.AsyncClient, resources:
 
 async def test_unknown_artifact_is_404(client: httpx.AsyncClient) -> None:
     assert (await client.get(f"/v1/artifacts/art_{UNKNOWN}/content")).status_code == 404
+
+
+async def test_store_without_addresses_leaves_the_bytes_to_the_gateway(
+    client: httpx.AsyncClient, resources: Resources, artifact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources.settings, "signed_downloads_s", 300)
+
+    answer = await client.get(f"/v1/artifacts/{artifact}/content")
+
+    assert (answer.status_code, answer.content) == (200, PACKED)
+
+
+async def test_store_whose_credentials_cannot_sign_leaves_the_bytes_to_the_gateway(
+    client: httpx.AsyncClient, resources: Resources, artifact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_given: object) -> str:
+        raise DependencyUnavailable
+
+    monkeypatch.setattr(resources.settings, "signed_downloads_s", 300)
+    monkeypatch.setattr(resources.blobs, "signed", refused)
+
+    answer = await client.get(f"/v1/artifacts/{artifact}/content")
+
+    assert (answer.status_code, answer.content) == (200, PACKED)

@@ -1,14 +1,16 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 
 from app import signatures
 from app.resources import Resources
-from app.stores.tables import hook_deliveries
+from app.stores.tables import hook_deliveries, triggers
 from tests.app.acting_worker import ActingWorker
 from tests.app.seeds import ONNX, RAW, UNKNOWN, ready_dataset, ready_model
 
@@ -69,6 +71,9 @@ async def test_deleted_trigger_takes_no_delivery(client: httpx.AsyncClient) -> N
         ({"dataset": f"dst_{UNKNOWN}"}, "/dataset"),
         ({"webhook": "http://127.0.0.1/"}, "/webhook"),
         ({"kind": "github"}, "/kind"),
+        ({"match": {"source": "/s"}}, "/match/source"),
+        ({"kind": "mlflow", "match": {"subject": "s"}}, "/match/subject"),
+        ({"kind": "cloudevents", "match": {"tag": {"key": "k", "value": "v"}}}, "/match/tag"),
         ({"goal": {}}, ""),
         ({"recipe": None}, ""),
         ({"recipe": None, "goal": {}}, "/dataset"),
@@ -120,6 +125,119 @@ async def test_cloudevent_names_its_own_model(client: httpx.AsyncClient, worker:
 
     assert answer.json()["accepted"] is True
     assert (await jobs(client))[0]["model"] == model
+
+
+async def test_cloudevent_in_either_mode_starts_the_stored_job(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    model = await ready_model(client, worker)
+    match = {"events": ["model.registered"], "source": "/registry", "subject": "spam"}
+    trigger = await made(client, kind="cloudevents", match=match)
+    data, attributes = {"model": model}, {"specversion": "1.0", "id": "1", "type": "model.registered"}
+    attributes |= {"source": "/registry", "subject": "spam"}
+    whole, alone = json.dumps({**attributes, "data": data}).encode(), json.dumps(data).encode()
+    as_headers = {f"ce-{name}": value for name, value in attributes.items()}
+
+    one = await client.post(
+        trigger["hook"], content=whole, headers={"Content-Type": "application/cloudevents+json", **standard(whole)}
+    )
+    two = await client.post(
+        trigger["hook"],
+        content=alone,
+        headers={"Content-Type": "application/json", **as_headers, **standard(alone, "two")},
+    )
+
+    assert (one.status_code, two.status_code) == (202, 202), (one.text, two.text)
+    assert [job["model"] for job in await jobs(client)] == [model, model]
+
+
+async def test_what_the_signature_does_not_cover_starts_no_second_job(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    trigger = await made(client, kind="cloudevents", model=await ready_model(client, worker))
+    attributes = {"ce-specversion": "1.0", "ce-type": "t", "ce-source": "s", **standard(b"")}
+    first = await client.post(trigger["hook"], headers={**attributes, "ce-id": "1"})
+
+    again = await client.post(trigger["hook"], headers={**attributes, "ce-id": "2", "ce-type": "another"})
+
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert again.json() == first.json()
+
+
+@pytest.mark.parametrize("match", [{"events": ["other"]}, {"source": "/other"}, {"subject": "other"}])
+async def test_cloudevent_that_does_not_match_starts_nothing(
+    client: httpx.AsyncClient, worker: ActingWorker, match: dict[str, Any]
+) -> None:
+    trigger = await made(client, kind="cloudevents", model=await ready_model(client, worker), match=match)
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-type": "t", "ce-source": "/s", **standard(b"")}
+
+    answer = await client.post(trigger["hook"], headers=headers)
+
+    assert (answer.status_code, answer.json()["accepted"]) == (200, False)
+
+
+async def test_batch_of_cloudevents_is_refused_after_its_signature(client: httpx.AsyncClient) -> None:
+    trigger = await made(client, kind="cloudevents")
+    batch = {"Content-Type": "application/cloudevents-batch+json"}
+
+    forged = await client.post(trigger["hook"], content=b"[]", headers={**batch, **standard(b"{}")})
+    signed = await client.post(trigger["hook"], content=b"[]", headers={**batch, **standard(b"[]")})
+
+    assert forged.status_code == 401
+    assert (signed.status_code, signed.json()["type"].rsplit("/", 1)[-1]) == (422, "event-malformed")
+    assert "Batches" in signed.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("event", "accepted"),
+    [
+        ({"action": "set", "entity": "model_version_tag", "data": {"key": "stage", "value": "compress"}}, True),
+        ({"action": "set", "entity": "model_version_tag", "data": {"key": "stage", "value": "other"}}, False),
+        ({"action": "set", "entity": "model_version_tag", "data": {"key": ["stage"], "value": {}}}, False),
+        ({"action": "deleted", "entity": "model_version_tag", "data": {"key": "stage"}}, False),
+        ({"action": "created", "entity": "model_version", "data": {"tags": {"stage": "compress"}}}, True),
+        ({"action": "created", "entity": "model_version", "data": {"tags": {}}}, False),
+        ({"action": "created", "entity": "model_version", "data": {"tags": ["stage"]}}, False),
+        ({"action": "created", "entity": "registered_model", "data": {"tags": {"stage": "compress"}}}, False),
+    ],
+)
+async def test_mlflow_delivery_is_matched_by_its_tag(
+    client: httpx.AsyncClient, worker: ActingWorker, event: dict[str, Any], accepted: bool
+) -> None:
+    match = {"tag": {"key": "stage", "value": "compress"}}
+    trigger = await made(client, kind="mlflow", model=await ready_model(client, worker), match=match)
+    body = json.dumps(event).encode()
+
+    answer = await client.post(trigger["hook"], content=body, headers=mlflow(body))
+
+    assert answer.json()["accepted"] is accepted, answer.text
+
+
+async def test_trigger_that_uses_nothing_new_is_stored_as_before(
+    client: httpx.AsyncClient, resources: Resources
+) -> None:
+    await made(client, match={"name": "spam"})
+
+    with resources.database.reading() as tx:
+        (row,) = tx.execute(triggers.select()).all()
+    assert row.document["match"] == {"events": [], "name": "spam", "alias": None}
+    assert not {"goal", "schedule", "secret"} & set(row.document)
+
+
+async def test_schedule_shows_when_it_is_due_and_takes_no_delivery(
+    client: httpx.AsyncClient, worker: ActingWorker
+) -> None:
+    schedule = {"cron": "0 3 * * 1-5", "timezone": "Europe/Berlin"}
+    trigger = await made(client, kind="schedule", schedule=schedule, model=await ready_model(client, worker))
+
+    answer = await client.post(f"/v1/hooks/{trigger['id']}", content=b"{}", headers=standard(b"{}"))
+
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (401, "signature-invalid")
+    unknown = await client.post(f"/v1/hooks/trg_{UNKNOWN}", content=b"{}", headers=standard(b"{}"))
+    assert answer.json()["detail"] == unknown.json()["detail"]
+    read = (await client.get(f"/v1/triggers/{trigger['id']}")).json()
+    listed = (await client.get("/v1/triggers")).json()["items"][0]
+    assert read == listed
+    assert (read["hook"], read["schedule"], read["last"], read["secret"]) == (None, schedule, None, None)
+    assert datetime.fromisoformat(read["next_at"]).astimezone(ZoneInfo("Europe/Berlin")).hour == 3
 
 
 async def test_same_delivery_answers_the_first_outcome(client: httpx.AsyncClient, worker: ActingWorker) -> None:
