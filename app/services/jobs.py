@@ -84,7 +84,7 @@ def cancel(caller: Caller, job_id: str) -> Job:
         job = job_of(records.get(tx, jobs, caller.tenant, job_id))
         woken = searches.bell_of(tx, job.parent) if job.parent is not None else None
     if woken is not None:
-        caller.resources.broker.ring(woken.kind, woken.id, woken.queue)
+        caller.resources.broker.ring(woken.kind, woken.id, woken.queue, woken.trace)
     return job
 
 
@@ -100,7 +100,7 @@ def resume(caller: Caller, job_id: str) -> Job:
         refuse_over_quota(tx, caller)
         bell = work.resume(tx, job_id)
         job = job_of(records.get(tx, jobs, caller.tenant, job_id))
-    caller.resources.broker.ring(bell.kind, bell.id, bell.queue)
+    caller.resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace)
     return job
 
 
@@ -166,7 +166,8 @@ def _record(caller: Caller, request: JobCreate, origin: Origin) -> Job:
     job_id = new_id("job")
     queue = Queue.GPU if request.device == "cuda" else Queue.CPU
     limits, kind = request.limits, WorkKind.COMPRESS if request.goal is None else WorkKind.SEARCH
-    ticket = work.Ticket(job_id, caller.tenant, kind, queue, limits.max_run_s, limits.max_queue_s)
+    times_s = (limits.max_run_s, limits.max_queue_s)
+    ticket = work.Ticket(job_id, caller.tenant, kind, queue, *times_s, trace=caller.trace)
     columns = {"document": request.model_dump(mode="json"), "trigger_id": origin.trigger}
     with caller.resources.database.transaction() as tx:
         refuse_impossible(tx, caller, request)
@@ -177,5 +178,5 @@ def _record(caller: Caller, request: JobCreate, origin: Origin) -> Job:
         if origin.key is not None:
             answer = {"status": _ACCEPTED, "location": f"/v1/jobs/{job_id}", "body": job.model_dump(mode="json")}
             records.answer_key(tx, caller.tenant, origin.key, answer)
-    caller.resources.broker.ring(ticket.kind, job_id, queue)
+    caller.resources.broker.ring(ticket.kind, job_id, queue, ticket.trace)
     return job

@@ -69,7 +69,9 @@ def remove(caller: Caller, trigger_id: str) -> None:
         records.remove(tx, triggers, trigger_id)
 
 
-def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+def receive(
+    resources: Resources, trigger_id: str, headers: Mapping[str, str], body: bytes, trace: str | None = None
+) -> Outcome:
     """Verify a delivery and start the stored job, once per delivery id.
 
     Raises SignatureInvalid before anything else is told, in the same words for an unknown trigger; the log says more.
@@ -85,7 +87,7 @@ def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], b
     except SignatureInvalid as error:
         _log.info("delivery refused", trigger=trigger_id, reason=error.detail)
         raise SignatureInvalid from error
-    caller = Caller(row["tenant"], resources)
+    caller = Caller(row["tenant"], resources, trace=trace)
     with resources.database.transaction() as tx:
         first = records.reserve_delivery(tx, trigger_id, delivery_id)
     if first is not None and first["outcome"] is not None:
