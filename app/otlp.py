@@ -109,10 +109,10 @@ class _Span:
         self,
         name: str,
         attributes: Mapping[str, Value] | None = None,
-        kind: Kind = "internal",
         at_s: float | None = None,
+        span_id: str | None = None,
     ) -> Span:
-        return self._traces.begin(Opening(name, self.traceparent, kind, attributes or {}, at_s))
+        return self._traces.begin(Opening(name, self.traceparent, "internal", attributes or {}, at_s, span_id))
 
     def note(self, attributes: Mapping[str, Value]) -> None:
         self._span.set_attributes(attributes)

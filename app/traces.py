@@ -4,6 +4,7 @@ One text says where a span belongs, the `traceparent` of W3C Trace Context: clie
 span is begun under it. Knows no library of traces; `app.otlp` does, and is loaded only when they are on.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -51,10 +52,10 @@ class Span(Protocol):
         self,
         name: str,
         attributes: Mapping[str, Value] | None = None,
-        kind: Kind = "internal",
         at_s: float | None = None,
+        span_id: str | None = None,
     ) -> "Span":
-        """Begin a part of it."""
+        """Begin a part of it; times and ids as in an `Opening`."""
 
     def note(self, attributes: Mapping[str, Value]) -> None:
         """Add what is known by now."""
@@ -98,11 +99,11 @@ class NoSpan:
         self,
         name: str,
         attributes: Mapping[str, Value] | None = None,
-        kind: Kind = "internal",
         at_s: float | None = None,
+        span_id: str | None = None,
     ) -> Span:
         """Begin nothing."""
-        del name, attributes, kind, at_s
+        del name, attributes, at_s, span_id
         return self
 
     def note(self, attributes: Mapping[str, Value]) -> None:
@@ -179,6 +180,11 @@ def understood(header: str | None) -> str | None:
 def trace_id(traceparent: str | None) -> str | None:
     """Return the id of the trace that a traceparent belongs to."""
     return traceparent.split("-")[1] if traceparent else None
+
+
+def derived(*words: object) -> str:
+    """Return a span's id that follows from these words, so that whoever knows them can name it."""
+    return hashlib.sha256(" ".join(map(str, words)).encode()).hexdigest()[:16]
 
 
 def kind_of(error: BaseException) -> str:

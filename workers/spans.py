@@ -4,7 +4,6 @@ What a killed worker did not tell is told by the next attempt, from the history:
 entry's number makes the id of its span, so that whoever comes later can name it, and end it.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from app.errors import DependencyUnavailable, WorkerLost
 from app.logging import printable
 from app.resources import Resources, message
 from app.stores import histories, work
-from app.traces import NoSpan, Opening, Span, Value, trace_id
+from app.traces import NoSpan, Opening, Span, Value, derived, trace_id
 from workers.figures import OTHER, stage_name
 
 _PARTS = frozenset({"training", "packing", "measuring"})
@@ -42,6 +41,8 @@ def _begin(resources: Resources, held: work.Claim, trace: str, claims: Sequence[
         if before.lost_at is not None:
             lost = resources.traces.begin(_opening(held, trace, before))
             lost.fail(WorkerLost.slug)
+            if before.heard_at is not None:
+                _compute(lost, before.heard_at).end(before.lost_at)
             lost.end(before.lost_at)
     told = {"messaging.destination.name": held.queue.value, "modelpress.attempt": now.attempt}
     waiting = Opening(f"wait {held.queue.value}", trace, attributes=told, at_s=now.waited_since)
@@ -58,8 +59,12 @@ def _opening(held: work.Claim, trace: str, claim: histories.Claimed, links: tupl
 
 
 def _span_id(trace: str, work_id: str, claim: histories.Claimed) -> str:
-    """Return the id of the span of a claim: the same whoever asks, and different in each trace."""
-    return hashlib.sha256(f"{trace_id(trace)} {work_id} {claim.entry}".encode()).hexdigest()[:16]
+    return derived(trace_id(trace), work_id, claim.entry)
+
+
+def _compute(attempt: Span, at_s: float | None = None) -> Span:
+    """Begin the span of an attempt's child."""
+    return attempt.begin("compute", at_s=at_s, span_id=derived(attempt.traceparent, "compute"))
 
 
 class Stages:
@@ -67,7 +72,8 @@ class Stages:
 
     def __init__(self, attempt: Span, kind: str) -> None:
         """Begin the child's span."""
-        self._child = attempt.begin("compute", {"modelpress.order": kind})
+        self._child = _compute(attempt)
+        self._child.note({"modelpress.order": kind})
         self._traced = self._child.traceparent is not None
         self._stage, self._part, self._told = "", "", 0
         self._open: list[Span] = []  # the stage, and a part of it

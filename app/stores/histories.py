@@ -19,6 +19,7 @@ class Claimed:
     waited_since: float
     at: float
     lost_at: float | None = None  # when it was known that its worker is gone
+    heard_at: float | None = None  # when its child first said something, of a lost one alone
 
 
 def of_state(state: JobState, **detail: object) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def claims(tx: Connection, work_id: str) -> list[Claimed]:
         elif state == JobState.QUEUED:
             counted = detail.get("losses", 0 if "resumed" in detail else losses)
             if found and counted > losses:
-                found[-1] = replace(found[-1], lost_at=row.at)
+                between = (events.c.id > found[-1].entry, events.c.id < row.id)
+                first = select(func.min(events.c.at)).where(events.c.work_id == work_id, *between)
+                found[-1] = replace(found[-1], lost_at=row.at, heard_at=tx.execute(first).scalar_one())
             since, losses = row.at, counted
     return found

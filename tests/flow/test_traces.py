@@ -173,6 +173,8 @@ def test_second_attempt_is_linked_to_the_one_whose_worker_was_killed() -> None:
     assert [wait.attributes["modelpress.attempt"] for wait in waits] == [1, 2]
     reading = [span for span in spans if span.name == "reading"]
     assert len(reading) == 2  # what the first had told before it was killed
+    assert {span.parent for span in spans} - {span.id for span in spans} == {CLIENT}
+    assert names(below(spans, one(below(spans, lost), "compute")))[0] == "reading"
     assert len({span.id for span in spans}) == len(spans)
 
 
