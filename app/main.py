@@ -63,7 +63,7 @@ _KEEP_ALIVE_S = 75  # longer than load balancers keep a connection (60 s): else 
 def create_app(settings: Settings) -> FastAPI:
     """Return the gateway; raises KeysNeeded when it would let anybody on the network in."""
     refuse_open_bind(settings)
-    resources = connect(settings)
+    resources = connect(settings, "gateway")
     app = FastAPI(
         title="modelpress",
         version="1",
@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.stopping = threading.Event()
     app.state.figures = figures.Figures(resources)
     app.state.rates = Rates(settings.requests_per_s, settings.request_burst)
-    app.add_middleware(Envelope, count=app.state.figures.count)
+    app.add_middleware(Envelope, count=app.state.figures.count, traces=resources.traces)
     _handle_errors(app)
     _include(app)
     return app

@@ -28,7 +28,10 @@ class Settings(BaseSettings):
     Empty addresses mean: SQLite, a local folder and the bundled Valkey under `data_dir`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MODELPRESS_", extra="ignore", populate_by_name=True)
+    # What is refused may be a secret, and the refusal goes into a log.
+    model_config = SettingsConfigDict(
+        env_prefix="MODELPRESS_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     profile: Literal["embedded", "production"] = "embedded"
     data_dir: Path = Path("var")
@@ -44,6 +47,9 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     metrics_port: int = Field(0, ge=0, le=65_535)  # where a worker tells its figures; 0: nowhere
     metrics_host: str = "127.0.0.1"
+    traces_url: str = Field("", pattern=r"^(https?://[^/@\s]+(/[^\s]*)?)?$")  # OTLP over HTTP; empty: no traces
+    traces_headers: SecretStr = SecretStr("")  # name=value,name=value
+    traces_share: float = Field(1.0, ge=0, le=1)  # of the traces that begin here; those that clients began go by them
 
     max_upload_bytes: int = 4 * _GIB
     max_model_bytes: int = 4 * _GIB

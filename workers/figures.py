@@ -17,6 +17,7 @@ from app.contracts.report import Report
 from app.contracts.steps import SPECS
 from app.contracts.tasks import Queue
 from app.settings import Settings
+from app.traces import Drops, Off, Traces
 
 # Seconds, from the reading of a small upload to a training over night.
 _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1_800, 3_600, 14_400, 43_200)
@@ -36,9 +37,10 @@ _STEP = re.compile(r"(?:(control) [a-z ]+)?[0-9]+/[0-9]+ ([a-z0-9_]+)")
 class Figures:
     """Counts of this process; made once and shared by its threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: Traces | None = None) -> None:
         """Begin at zero."""
         self.registry = CollectorRegistry()
+        self.registry.register(Drops(traces or Off()))
         self._exits = Counter(
             "modelpress_child_exits", "ended compute children by cause", ("queue", "cause"), registry=self.registry
         )

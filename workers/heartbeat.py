@@ -15,6 +15,7 @@ from app.errors import DependencyUnavailable
 from app.logging import printable
 from app.stores import work
 from app.stores.database import Database
+from app.traces import NoSpan, Span
 
 _TICK_S = 1.0  # a cancel is heard and progress is stored within this
 _MAX_EVENTS = 20_000  # per attempt: a child that floods its history is cut short
@@ -25,12 +26,16 @@ log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Runs while an attempt does, of work from `queue`. `cancelled` and `displaced` only ever turn true."""
+    """Runs while an attempt does, of work from `queue`. `cancelled` and `displaced` only ever turn true.
+
+    `span` is the attempt as traces have it.
+    """
 
     def __init__(self, database: Database, held: work.Claim, lease_s: float, outage_s: float) -> None:
         """Prepare; the thread starts with the `with` block."""
         self._database, self._held = database, held
         self.queue = held.queue
+        self.span: Span = NoSpan()
         self._lease_s, self._outage_s = lease_s, outage_s
         self._lock, self._wake, self._over = threading.Lock(), threading.Event(), False
         self._figures: dict[str, object] = {}

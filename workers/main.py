@@ -35,10 +35,11 @@ log = structlog.get_logger(__name__)
 
 def build(settings: Settings, program: Program | None = None) -> tuple[Celery, Worker]:
     """Return the Celery app with its tasks, and what they work with."""
-    resources = connect(settings)
+    resources = connect(settings, "worker")
     # Only the real child is kept warm: what stands in for it has nothing to import.
     nurseries = {} if program else _nurseries(settings)
-    rules = Rules(settings, program or Program(), threading.Event(), nurseries)
+    counts = figures.Figures(resources.traces)
+    rules = Rules(settings, program or Program(), threading.Event(), nurseries, counts)
     worker = Worker(resources, rules, owner=f"{platform.node()}:{os.getpid()}")
     app = Celery("modelpress", broker=resources.broker.url, set_as_current=False)
     app.conf.update(_options())

@@ -38,6 +38,7 @@ from workers.figures import Attempt, Figures
 from workers.heartbeat import Heartbeat
 from workers.nursery import Nursery
 from workers.sandbox import EXIT_UNCONFINED, Confinement
+from workers.spans import Stages
 
 _LOOK_S = 0.2
 _SETTLE_S = 10.0  # from the answer to the exit
@@ -87,9 +88,10 @@ def supervise(
 
     `keep` hears of each checkpoint, and of one that the child leaves when it is told to stop.
     """
-    attempt = rules.figures.attempt(pulse.queue)
-    left = _supervise(rules, order, folder, max_run_s, _Ear(pulse, keep, attempt))
+    attempt, stages = rules.figures.attempt(pulse.queue), Stages(pulse.span, order.kind)
+    left = _supervise(rules, order, folder, max_run_s, _Ear(pulse, keep, attempt, stages))
     attempt.ends(left.cause)
+    stages.end(left.cause)
     return left.outcome
 
 
@@ -173,6 +175,7 @@ class _Ear:
     pulse: Heartbeat
     keep: Keep
     attempt: Attempt
+    stages: Stages
 
     def hear(self, line: bytes) -> Done | Failed | None:
         """Pass on what is on the way; return the answer if the line is one. Lines that are no message are dropped."""
@@ -189,6 +192,7 @@ class _Ear:
             self.pulse.note(said)
         if isinstance(said, Progress):
             self.attempt.enters(said.stage)
+            self.stages.hear(said)
         return None
 
 

@@ -61,7 +61,7 @@ def sweep_once(resources: Resources) -> int:
         bells = work.sweep(tx, stale, settings.ring_again_s, settings.max_losses)
     rung = 0
     for bell in _due(resources.broker, bells, queued):
-        if not resources.broker.ring(bell.kind, bell.id, bell.queue):
+        if not resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace):
             log.warning("the broker does not answer", unrung=len(bells) - rung)
             break
         rung += 1
@@ -136,7 +136,7 @@ def run(resources: Resources, stop: threading.Event) -> None:
     settings = resources.settings
 
     def deliver() -> int:
-        return webhooks.deliver_due(resources.database, settings)
+        return webhooks.deliver_due(resources)
 
     def fire() -> int:
         return schedules.fire_due(resources)
@@ -161,7 +161,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_signal: stop.set())
     log.info("sweeper starts", every_s=settings.sweep_every_s)
-    with connect(settings) as resources:
+    with connect(settings, "sweeper") as resources:
         run(resources, stop)
     return 0
 

@@ -24,12 +24,14 @@ from app.resources import Resources
 from app.stores import checkpoints, results, searches, turns, work
 from app.stores.blobs import address
 from app.stores.records import Transaction
+from app.traces import NoSpan, logged
 from workers import searching
 from workers.heartbeat import Heartbeat
 from workers.keeping import Keeper, with_earlier
 from workers.kinds import benchmark, check_dataset, check_model, compress, search
 from workers.kinds.base import Kind, Record
 from workers.scratch import attempt_folder
+from workers.spans import begin_attempt
 from workers.supervisor import End, Rules, supervise
 
 KINDS: dict[WorkKind, Kind] = {
@@ -100,10 +102,11 @@ def _attempt(worker: Worker, held: work.Claim) -> None:
     settings, database = worker.resources.settings, worker.resources.database
     name = f"{held.id}-{held.attempt}-{held.fence[:8]}"
     with (
-        structlog.contextvars.bound_contextvars(work=held.id, attempt=held.attempt),
+        structlog.contextvars.bound_contextvars(work=held.id, attempt=held.attempt, **logged(held.trace)),
         Heartbeat(database, held, settings.lease_s, settings.outage_s) as pulse,
     ):
         try:
+            pulse.span = begin_attempt(worker.resources, held)
             with attempt_folder(settings.scratch.resolve(), name) as folder:
                 _run(worker, held, pulse, folder)
         except Displaced:
@@ -121,6 +124,7 @@ def _attempt(worker: Worker, held: work.Claim) -> None:
         except Exception:  # the last resort: a fault of ours must end the work, not the worker
             log.exception("the attempt broke")
             _settle(worker, held, pulse, Failed(problem=problem_of(ServiceFault())))
+        pulse.span.end()
 
 
 def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> None:
@@ -149,8 +153,9 @@ def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> No
 def _compute(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> tuple[Done, Record] | None:
     """Run the child; return its answer and what to record, its files stored, or None for what was settled without."""
     kind, settings = KINDS[held.kind], worker.resources.settings
-    order = _insist(worker, pulse, lambda: kind.prepare(worker.resources, held, folder))
-    order = _insist(worker, pulse, lambda: with_earlier(worker.resources, held, order, folder, pulse))
+    with pulse.span.begin("prepare"):
+        order = _insist(worker, pulse, lambda: kind.prepare(worker.resources, held, folder))
+        order = _insist(worker, pulse, lambda: with_earlier(worker.resources, held, order, folder, pulse))
     reach(settings, "prepared")
     with Keeper(worker.resources, held, folder) as keeper:
         outcome = supervise(worker.rules, order, folder, held.max_run_s, pulse, keeper.take)
@@ -160,7 +165,8 @@ def _compute(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -
         _settle(worker, held, pulse, outcome)
         return None
     reach(settings, "answered")
-    return outcome, _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
+    with pulse.span.begin("store"):
+        return outcome, _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
 
 
 def _go_on(worker: Worker, held: work.Claim, pulse: Heartbeat) -> None:
@@ -169,7 +175,8 @@ def _go_on(worker: Worker, held: work.Claim, pulse: Heartbeat) -> None:
     if isinstance(ruling, Failed):
         _settle(worker, held, pulse, ruling)
     elif isinstance(ruling, searching.Round):
-        _insist(worker, pulse, lambda: _let_go(worker, held, ruling))
+        _insist(worker, pulse, lambda: _let_go(worker, held, ruling, pulse.span.traceparent or held.trace))
+        pulse.span.note({"modelpress.outcome": "waits for candidates"})
         log.info("candidates", planned=len(ruling.planned))
     else:
         _insist(worker, pulse, lambda: _finish(worker, held, JobState.SUCCEEDED, None, ruling))
@@ -189,35 +196,44 @@ def _note(worker: Worker, held: work.Claim, record: Record) -> None:
         record(tx)
 
 
-def _let_go(worker: Worker, held: work.Claim, following: searching.Round) -> None:
+def _let_go(worker: Worker, held: work.Claim, following: searching.Round, trace: str | None) -> None:
     with worker.resources.database.transaction() as tx:
-        bells = searches.let_go(tx, held, following.planned)
+        bells = searches.let_go(tx, held, following.planned, trace)
         if bells is None:
             raise Displaced
         reach(worker.resources.settings, "recorded")
     for bell in bells:
-        worker.resources.broker.ring(bell.kind, bell.id, bell.queue)
+        worker.resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace)
 
 
 def _settle(worker: Worker, held: work.Claim, pulse: Heartbeat, outcome: Failed | End) -> None:
     """Record an attempt that published nothing."""
-    log.info("ended", outcome=outcome.problem.name if isinstance(outcome, Failed) else str(outcome))
-    if outcome == End.DISPLACED:
-        return
+    named = outcome.problem.name if isinstance(outcome, Failed) else str(outcome)
+    log.info("ended", outcome=named)
+    if isinstance(outcome, Failed):
+        pulse.span.fail(named)
+    pulse.span.note({"modelpress.outcome": named})
+    goes_on = outcome == End.DISPLACED
     try:
-        _insist(worker, pulse, pulse.flush)
-        _insist(worker, pulse, lambda: _record_end(worker, held, outcome))
+        if not goes_on:
+            _insist(worker, pulse, pulse.flush)
+            goes_on = _insist(worker, pulse, lambda: _record_end(worker, held, outcome))
     except Displaced:
         log.info("displaced")
+        goes_on = True
+    if goes_on and outcome != End.DRAINED:
+        pulse.span = NoSpan()  # lost, by the record: the next attempt tells of it
 
 
-def _record_end(worker: Worker, held: work.Claim, outcome: Failed | End) -> None:
+def _record_end(worker: Worker, held: work.Claim, outcome: Failed | End) -> bool:
+    """Return whether another attempt follows."""
     if outcome == End.CANCELLED:
         _finish(worker, held, JobState.CANCELLED, None, None)
     elif isinstance(outcome, Failed):
         _fail(worker, held, outcome)
     else:
-        _give_back(worker, held, lost=outcome == End.LOST)
+        return _give_back(worker, held, lost=outcome == End.LOST)
+    return False
 
 
 def _fail(worker: Worker, held: work.Claim, failed: Failed) -> None:
@@ -259,16 +275,18 @@ def _ring_search(worker: Worker, held: work.Claim) -> None:
         with worker.resources.database.reading() as tx:
             bell = searches.bell_of(tx, held.parent_id)
         if bell is not None:
-            worker.resources.broker.ring(bell.kind, bell.id, bell.queue)
+            worker.resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace)
 
 
-def _give_back(worker: Worker, held: work.Claim, *, lost: bool) -> None:
+def _give_back(worker: Worker, held: work.Claim, *, lost: bool) -> bool:
+    """Return whether it waits again: it does not once it was lost too often, or was being cancelled."""
     with worker.resources.database.transaction() as tx:
         bell = work.release(tx, held, lost=lost, max_losses=worker.resources.settings.max_losses)
     if bell is not None:
-        worker.resources.broker.ring(bell.kind, bell.id, bell.queue)
+        worker.resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace)
     else:
         _ring_search(worker, held)
+    return bell is not None
 
 
 def _insist(worker: Worker, pulse: Heartbeat, action: Callable[[], Answer]) -> Answer:

@@ -14,52 +14,76 @@ import structlog
 
 from app.errors import UrlForbidden
 from app.networks import is_public
+from app.resources import Resources
 from app.settings import Settings
 from app.signatures import signed_headers
 from app.stores import webhooks
-from app.stores.database import Database
+from app.traces import Opening, Span, logged
 
 LIMIT_S = 10.0  # per try in all, as GitHub and Standard Webhooks have it
 _LEASE_S = 60.0
+_REFUSED = 400
 _PORTS = {"http": 80, "https": 443}
 _SIDE_BY_SIDE = 8  # so that what one take leases is tried within the lease, however slow each receiver
 
 log = structlog.get_logger(__name__)
 
 
-def deliver_due(database: Database, settings: Settings) -> int:
+def deliver_due(resources: Resources) -> int:
     """Try every delivery that is due once and record how it went; return how many were tried.
 
     Raises DependencyUnavailable when the database does not answer; a delivery made but not recorded is made again,
     under the same webhook-id.
     """
-    with database.transaction() as tx:
+    with resources.database.transaction() as tx:
         due = webhooks.take_due(tx, _LEASE_S)
     with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="webhook") as threads:
-        list(threads.map(partial(_deliver, database, settings), due))
+        list(threads.map(partial(_deliver, resources), due))
     return len(due)
 
 
-def _deliver(database: Database, settings: Settings, delivery: webhooks.Delivery) -> None:
-    status = _try(delivery, settings)
-    with database.transaction() as tx:
-        webhooks.record(tx, delivery, status)
-    log.info("webhook tried", webhook=delivery.id, status=status, tries=delivery.tries + 1)
+def _deliver(resources: Resources, delivery: webhooks.Delivery) -> None:
+    told: dict[str, str | int] = {"http.request.method": "POST", "modelpress.webhook.id": delivery.id}
+    told |= {"http.request.resend_count": delivery.tries} if delivery.tries else {}
+    with (
+        structlog.contextvars.bound_contextvars(**logged(delivery.trace)),
+        resources.traces.begin(Opening("POST", delivery.trace, "client", told)) as span,
+    ):
+        status = _try(delivery, resources.settings, span)
+        with resources.database.transaction() as tx:
+            webhooks.record(tx, delivery, status)
+        log.info("webhook tried", webhook=delivery.id, status=status, tries=delivery.tries + 1)
 
 
-def _try(delivery: webhooks.Delivery, settings: Settings) -> int | None:
+def _try(delivery: webhooks.Delivery, settings: Settings, span: Span) -> int | None:
     """Return the HTTP status, or None when there was no answer."""
+    status, fault = _posted(delivery, settings, span)
+    # Of the address the host alone: the rest may hold a secret.
+    host = urlsplit(delivery.url).hostname
+    span.note({"server.address": host} if host else {})
+    if status is not None:
+        span.note({"http.response.status_code": status})
+    if status is None or status >= _REFUSED:
+        span.fail(fault or str(status))
+    return status
+
+
+def _posted(delivery: webhooks.Delivery, settings: Settings, span: Span) -> tuple[int | None, str]:
+    """Return the HTTP status, or None and what went wrong."""
     secret, body = delivery.secret or settings.webhook_secret.get_secret_value(), delivery.body.encode()
     headers = {"content-type": "application/cloudevents+json", "user-agent": "modelpress-webhooks/1"}
+    if span.traceparent is not None:
+        headers["traceparent"] = span.traceparent
     if secret:
         headers |= signed_headers(secret, delivery.id, body)
     try:
-        return post(delivery.url, body, headers, allow_private=settings.allow_private_urls)
+        return post(delivery.url, body, headers, allow_private=settings.allow_private_urls), ""
     except UrlForbidden as error:
         log.warning("webhook refused", webhook=delivery.id, reason=error.detail)
+        return None, error.slug
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         log.warning("webhook failed", webhook=delivery.id, reason=type(error).__name__)
-    return None
+        return None, type(error).__name__
 
 
 def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool) -> int:

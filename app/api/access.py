@@ -70,7 +70,7 @@ async def caller(request: Request) -> Caller:
     if needed not in known.scopes:
         msg = f"This call needs a key with the scope `{needed}`."
         raise ScopeMissing(msg)
-    return Caller(known.tenant, resources, known.id)
+    return Caller(known.tenant, resources, known.id, request.state.span.traceparent)
 
 
 def _refuse_too_many(request: Request, known: Known) -> None:

@@ -16,8 +16,11 @@ from app.api import audit
 from app.api.problems import METHODS, problem_response
 from app.errors import HeadersTooLarge, ModelpressError, PayloadTooLarge, UnsupportedEncoding
 from app.heads import MAX_HEAD_BYTES
+from app.traces import NoSpan, Opening, Span, Traces, logged, understood
 
 SMALL_BODY_BYTES = 1 << 20  # JSON calls; the streaming ones have limits of their own
+_READING = ("GET", "HEAD", "OPTIONS")
+_OUR_FAULT = 500
 _STREAMED = ("/v1/uploads", "/v1/models", "/v1/datasets")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLICY = (
@@ -50,21 +53,23 @@ class Served:
 class Envelope:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, count: Callable[[Served], None]) -> None:
+    def __init__(self, app: ASGIApp, count: Callable[[Served], None], traces: Traces) -> None:
         self._app = app
-        self._count = count
+        self._count, self._traces = count, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send)
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        exchange = _Exchange(scope, receive, send, self._traces)
+        told = {"request_id": exchange.request_id, **logged(exchange.span.traceparent)}
+        with structlog.contextvars.bound_contextvars(**told):
             try:
                 await self._handle(exchange)
             finally:
                 self._count(exchange.served())
+                exchange.end_span()
 
     async def _handle(self, exchange: "_Exchange") -> None:
         refusal = exchange.refusal()
@@ -88,12 +93,13 @@ class Envelope:
 class _Exchange:
     """One request and its answer on their way through."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, traces: Traces) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self.headers = Headers(scope=scope)
         given = self.headers.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(8)}"
-        scope.setdefault("state", {})["request_id"] = self.request_id
+        self.span = _begun(traces, scope, self.headers)
+        scope.setdefault("state", {}).update(request_id=self.request_id, span=self.span)
         self.status, self._received, self._began = 0, 0, time.monotonic()
         self._location = ""
         self._small = not scope["path"].startswith(_STREAMED)
@@ -124,6 +130,8 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             self._location = headers.get("location", "")
             headers["X-Request-Id"] = self.request_id
+            if self.span.traceparent is not None:
+                headers["Traceresponse"] = self.span.traceparent
             allowance = self.scope["state"].get("allowance")
             if allowance is not None:
                 headers.update(allowance.headers())
@@ -150,3 +158,36 @@ class _Exchange:
         audit.note(self.scope, self.status, self._location, self.request_id)
         method = self.scope["method"] if self.scope["method"] in METHODS else "other"
         return Served(method, route, self.status, seconds)
+
+    def end_span(self) -> None:
+        """End the span, once it is known what was asked for and what came of it."""
+        span, known = self.span, self.scope["state"].get("known")
+        route = getattr(self.scope.get("route"), "path", "")
+        if route and self.scope["path"].startswith("/v1/"):
+            route = f"/v1{route.removeprefix('/v1')}"  # routers do not know what they are under
+        told: dict[str, str | int] = {
+            "http.response.status_code": self.status,
+            "modelpress.request.id": self.request_id,
+        }
+        if route:
+            span.rename(f"{self.scope['method']} {route}")
+            told["http.route"] = route
+        if known is not None:
+            told["modelpress.tenant.id"] = known.tenant
+        span.note(told)
+        if self.status >= _OUR_FAULT or not self.status:
+            span.fail(str(self.status or "no answer"))
+        span.end()
+
+
+def _begun(traces: Traces, scope: Scope, headers: Headers) -> Span:
+    """Begin the span of what asks for work, and of whatever the client traces.
+
+    Followers read all the time, and so do probes: who wants to see those in a trace says so.
+    """
+    parent = understood(headers.get("traceparent"))
+    method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+    if parent is None and method in _READING:
+        return NoSpan()
+    attributes = {"http.request.method": method, "url.scheme": scope["scheme"], "url.path": scope["path"][:200]}
+    return traces.begin(Opening(method, parent, "server", attributes, root=True))

@@ -12,6 +12,7 @@ from app.api.envelope import Served
 from app.errors import DependencyUnavailable
 from app.resources import Resources
 from app.services import health
+from app.traces import Drops
 
 # The holdings take a pass over every record, so scrapes within this time share one.
 _HOLDINGS_S = 60.0
@@ -27,6 +28,7 @@ class Figures:
         self._seconds = Histogram(
             "modelpress_request_seconds", "time to the end of the answer", ("method", "route"), registry=self.registry
         )
+        self.registry.register(Drops(resources.traces))
         self.registry.register(_FromDatabase(lambda: _of_queues(resources)))
         self.registry.register(_FromDatabase(lambda: _of_leases(resources)))
         self.registry.register(_FromDatabase(Kept(lambda: [*_of_holdings(resources)], _HOLDINGS_S)))

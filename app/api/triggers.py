@@ -74,7 +74,8 @@ async def receive_delivery(request: Request, trigger_id: str) -> Response:
     """Deliver an event, signed as Standard Webhooks or MLflow do. Each delivery id starts at most one job."""
     body = await bodies.small(request, SMALL_BODY_BYTES)
     resources = request.app.state.resources
-    outcome = await asyncio.to_thread(triggers.receive, resources, trigger_id, dict(request.headers), body)
+    trace = request.state.span.traceparent
+    outcome = await asyncio.to_thread(triggers.receive, resources, trigger_id, dict(request.headers), body, trace)
     started = outcome.delivery.accepted and not outcome.replayed
     headers = {"Location": f"/v1/jobs/{outcome.delivery.job}"} if outcome.delivery.job else {}
     return Response(outcome.delivery.model_dump_json(), 202 if started else 200, headers, "application/json")

@@ -152,6 +152,7 @@ class Progress(Contract):
     progress: float = Field(ge=0, le=1)
     eta_s: float | None = None
     point: CurvePoint | None = None
+    part: str | None = None  # what of the stage begins: packing or measuring; None: nothing new
 
 
 class Log(Contract):

@@ -19,7 +19,7 @@ def create(caller: Caller, artifact_id: str, spec: BenchmarkCreate) -> Benchmark
     benchmark_id = new_id("bmk")
     queue = Queue.GPU if spec.provider == "cuda" else Queue.CPU
     max_run_s = int(spec.max_seconds) + _LOADING_S
-    ticket = work.Ticket(benchmark_id, caller.tenant, WorkKind.BENCHMARK, queue, max_run_s)
+    ticket = work.Ticket(benchmark_id, caller.tenant, WorkKind.BENCHMARK, queue, max_run_s, trace=caller.trace)
     with caller.resources.database.transaction() as tx:
         artifact = artifact_of(records.get(tx, artifacts, caller.tenant, artifact_id))
         against = spec.against or artifact.model
@@ -34,7 +34,7 @@ def create(caller: Caller, artifact_id: str, spec: BenchmarkCreate) -> Benchmark
         records.add(tx, benchmarks, caller.tenant, benchmark_id, columns)
         work.enqueue(tx, ticket)
         benchmark = benchmark_of(records.get(tx, benchmarks, caller.tenant, benchmark_id))
-    caller.resources.broker.ring(ticket.kind, benchmark_id, queue)
+    caller.resources.broker.ring(ticket.kind, benchmark_id, queue, ticket.trace)
     return benchmark
 
 

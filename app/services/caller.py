@@ -8,11 +8,12 @@ from app.resources import Resources
 
 @dataclass(frozen=True)
 class Caller:
-    """A tenant, the resources of this process, and the id of the key that opened, for the audit log."""
+    """A tenant, the resources of this process, the id of the key that opened, for the audit log, the call's trace."""
 
     tenant: str
     resources: Resources
     key: str | None = None
+    trace: str | None = None  # traceparent of the call
 
 
 def timestamp(seconds: float) -> datetime:

@@ -16,8 +16,8 @@ def create(caller: Caller, request: DatasetCreate) -> Dataset:
     """Record a data set of a finished upload and have it checked; the answer is `checking`."""
     formats.refuse_unsafe_name(request.name)
     dataset_id = new_id("dst")
-    check_seconds = caller.resources.settings.check_seconds
-    ticket = work.Ticket(dataset_id, caller.tenant, WorkKind.CHECK_DATASET, Queue.CHECKS, check_seconds)
+    limit_s, trace = caller.resources.settings.check_seconds, caller.trace
+    ticket = work.Ticket(dataset_id, caller.tenant, WorkKind.CHECK_DATASET, Queue.CHECKS, limit_s, trace=trace)
     with caller.resources.database.transaction() as tx:
         stored = uploads.finished(tx, caller, request.upload)
         document = request.model_dump(mode="json", exclude={"name"})
@@ -26,7 +26,7 @@ def create(caller: Caller, request: DatasetCreate) -> Dataset:
         refuse_over_quota(tx, caller)
         work.enqueue(tx, ticket)
         dataset = dataset_of(records.get(tx, datasets, caller.tenant, dataset_id))
-    caller.resources.broker.ring(ticket.kind, dataset_id, ticket.queue)
+    caller.resources.broker.ring(ticket.kind, dataset_id, ticket.queue, ticket.trace)
     return dataset
 
 

@@ -41,7 +41,7 @@ class Recorded:
 
     def ring(self, caller: Caller) -> None:
         """Ring for it, after the commit."""
-        caller.resources.broker.ring(self.ticket.kind, self.ticket.id, self.ticket.queue)
+        caller.resources.broker.ring(self.ticket.kind, self.ticket.id, self.ticket.queue, self.ticket.trace)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def cancel(caller: Caller, job_id: str) -> Job:
         job = job_of(records.get(tx, jobs, caller.tenant, job_id))
         woken = searches.bell_of(tx, job.parent) if job.parent is not None else None
     if woken is not None:
-        caller.resources.broker.ring(woken.kind, woken.id, woken.queue)
+        caller.resources.broker.ring(woken.kind, woken.id, woken.queue, woken.trace)
     return job
 
 
@@ -112,7 +112,7 @@ def resume(caller: Caller, job_id: str) -> Job:
         refuse_over_quota(tx, caller)
         bell = work.resume(tx, job_id)
         job = job_of(records.get(tx, jobs, caller.tenant, job_id))
-    caller.resources.broker.ring(bell.kind, bell.id, bell.queue)
+    caller.resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace)
     return job
 
 
@@ -189,7 +189,8 @@ def record(tx: records.Transaction, caller: Caller, request: JobCreate, origin: 
     job_id = new_id("job")
     queue = Queue.GPU if request.device == "cuda" else Queue.CPU
     limits, kind = request.limits, WorkKind.COMPRESS if request.goal is None else WorkKind.SEARCH
-    ticket = work.Ticket(job_id, caller.tenant, kind, queue, limits.max_run_s, limits.max_queue_s)
+    times_s = (limits.max_run_s, limits.max_queue_s)
+    ticket = work.Ticket(job_id, caller.tenant, kind, queue, *times_s, trace=caller.trace)
     refuse_impossible(tx, caller, request)
     refuse_over_quota(tx, caller)
     columns = {"document": request.model_dump(mode="json"), "trigger_id": origin.trigger}

@@ -20,7 +20,8 @@ def create(caller: Caller, request: ModelCreate) -> Model:
     settings = caller.resources.settings
     formats.refuse_unsafe_name(request.name)
     model_id = new_id("mdl")
-    ticket = work.Ticket(model_id, caller.tenant, WorkKind.CHECK_MODEL, Queue.CHECKS, settings.check_seconds)
+    limit_s, trace = settings.check_seconds, caller.trace
+    ticket = work.Ticket(model_id, caller.tenant, WorkKind.CHECK_MODEL, Queue.CHECKS, limit_s, trace=trace)
     with caller.resources.database.transaction() as tx:
         stored = uploads.finished(tx, caller, request.upload)
         if stored.size_bytes > settings.max_model_bytes:
@@ -37,7 +38,7 @@ def create(caller: Caller, request: ModelCreate) -> Model:
         refuse_over_quota(tx, caller)
         work.enqueue(tx, ticket)
         model = model_of(records.get(tx, models, caller.tenant, model_id))
-    caller.resources.broker.ring(ticket.kind, model_id, ticket.queue)
+    caller.resources.broker.ring(ticket.kind, model_id, ticket.queue, ticket.trace)
     return model
 
 

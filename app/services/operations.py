@@ -48,7 +48,7 @@ def requeue(resources: Resources, work_id: str) -> WorkStanding:
         refuse_over_quota(tx, Caller(before.tenant, resources))
         bell = work.resume(tx, work_id)
         after = _standing(tx, work_id)
-    resources.broker.ring(bell.kind, bell.id, bell.queue)
+    resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace)
     return after
 
 
@@ -63,7 +63,7 @@ def quarantine(resources: Resources, work_id: str, reason: str) -> WorkStanding:
         after = _standing(tx, work_id)
         woken = searches.bell_of(tx, after.parent) if after.parent is not None else None
     if woken is not None:
-        resources.broker.ring(woken.kind, woken.id, woken.queue)
+        resources.broker.ring(woken.kind, woken.id, woken.queue, woken.trace)
     return after
 
 

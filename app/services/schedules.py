@@ -14,6 +14,7 @@ from app.services import jobs
 from app.services.caller import Caller, timestamp
 from app.services.triggers import request_of, trigger_of
 from app.stores import records, schedules
+from app.traces import Opening
 
 _WAIT_S = 30.0  # before what stood against a job is asked again, at least; and after a fault of ours
 _log = structlog.get_logger()
@@ -57,7 +58,10 @@ def fire_due(resources: Resources) -> int:
 
 def _see_to(resources: Resources, row: records.Record) -> bool:
     try:
-        return _start(Caller(row["tenant"], resources), _due(row))
+        due = _due(row)
+        told = {"modelpress.trigger.id": due.trigger.id, "modelpress.tenant.id": row["tenant"]}
+        with resources.traces.begin(Opening("start schedule", None, attributes=told, root=True)) as span:
+            return _start(Caller(row["tenant"], resources, trace=span.traceparent), due)
     except DependencyUnavailable:
         raise
     except Exception:  # noqa: BLE001 - of one schedule, such as one that a newer version wrote; the others must go on

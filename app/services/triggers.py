@@ -73,7 +73,9 @@ def remove(caller: Caller, trigger_id: str) -> None:
         records.remove(tx, triggers, trigger_id)
 
 
-def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+def receive(
+    resources: Resources, trigger_id: str, headers: Mapping[str, str], body: bytes, trace: str | None = None
+) -> Outcome:
     """Verify a delivery and start the stored job, once per delivery id.
 
     Header names are in lower case. Raises SignatureInvalid before anything else is told, in the same words for an
@@ -90,7 +92,7 @@ def receive(resources: Resources, trigger_id: str, headers: Mapping[str, str], b
     except SignatureInvalid as error:
         _log.info("delivery refused", trigger=trigger_id, reason=error.detail)
         raise SignatureInvalid from error
-    trigger, caller = trigger_of(row), Caller(row["tenant"], resources)
+    trigger, caller = trigger_of(row), Caller(row["tenant"], resources, trace=trace)
     event = events.cloud(headers, body) if trigger.kind == "cloudevents" else events.plain(body)
     with resources.database.transaction() as tx:
         first = records.reserve_delivery(tx, trigger_id, delivery_id)

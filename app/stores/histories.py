@@ -1,5 +1,6 @@
 """The history of each piece of work: entries 1, 2, 3 … per id, appended and never changed. Knows no rules of work."""
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select
@@ -7,6 +8,18 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 from app.contracts.job import JobState
 from app.stores.database import now
 from app.stores.tables import events, work
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A claim: the number of its entry, when the wait before it began, when it was made; times in Unix seconds."""
+
+    entry: int
+    attempt: int
+    waited_since: float
+    at: float
+    lost_at: float | None = None  # when it was known that its worker is gone
+    heard_at: float | None = None  # when its child first said something, of a lost one alone
 
 
 def of_state(state: JobState, **detail: object) -> dict[str, Any]:
@@ -43,3 +56,23 @@ def latest(tx: Connection, work_id: str, limit: int) -> list[Row[Any]]:
     """Return the last `limit` rows (id, at, document), oldest first."""
     chosen = select(events).where(events.c.work_id == work_id).order_by(events.c.id.desc()).limit(limit)
     return list(reversed(tx.execute(chosen).all()))
+
+
+def claims(tx: Connection, work_id: str) -> list[Claimed]:
+    """Return how often the work was claimed, and how long it had waited each time, in order."""
+    told = events.c.document["kind"].as_string() == "state"
+    chosen = select(events).where(events.c.work_id == work_id, told).order_by(events.c.id)
+    found: list[Claimed] = []
+    since, losses = 0.0, 0
+    for row in tx.execute(chosen).all():
+        state, detail = row.document["message"], row.document.get("detail", {})
+        if state == JobState.RUNNING:
+            found.append(Claimed(row.id, detail.get("attempt", 0), since, row.at))
+        elif state == JobState.QUEUED:
+            counted = detail.get("losses", 0 if "resumed" in detail else losses)
+            if found and counted > losses:
+                between = (events.c.id > found[-1].entry, events.c.id < row.id)
+                first = select(func.min(events.c.at)).where(events.c.work_id == work_id, *between)
+                found[-1] = replace(found[-1], lost_at=row.at, heard_at=tx.execute(first).scalar_one())
+            since, losses = row.at, counted
+    return found

@@ -83,15 +83,17 @@ def standing(tx: Connection, search_id: str) -> Standing:
     return Standing(Survey.model_validate(row.survey), bool(row.over), _entered(tx, search_id))
 
 
-def let_go(tx: Connection, held: work.Claim, planned: Sequence[Planned]) -> list[work.Bell] | None:
-    """Put candidates into the queue and pause the search until all of its have ended.
+def let_go(
+    tx: Connection, held: work.Claim, planned: Sequence[Planned], trace: str | None = None
+) -> list[work.Bell] | None:
+    """Put candidates into the queue, under `trace`, and pause the search until all of its have ended.
 
     Returns the bells to ring after the commit, or None when the claim does not hold: then roll back.
     """
     if not work.pause(tx, held, _figures(tx, held.id, planned)):
         return None
     queue = tx.execute(select(work_table.c.queue).where(work_table.c.id == held.id)).scalar_one()
-    bells = [_enter(tx, held, one, Queue(queue)) for one in planned]
+    bells = [_enter(tx, held, one, Queue(queue), trace) for one in planned]
     _inherit_turn(tx, held.id)
     if planned:
         names = ", ".join(one.name for one in planned)
@@ -137,7 +139,7 @@ def bell_of(tx: Connection, search_id: str) -> work.Bell | None:
     row = work.read(tx, search_id)
     if row is None or row.state != JobState.QUEUED or row.rung_at is not None:
         return None
-    return work.Bell(row.id, WorkKind(row.kind), Queue(row.queue))
+    return work.Bell(row.id, WorkKind(row.kind), Queue(row.queue), trace=row.trace)
 
 
 def _figures(tx: Connection, search_id: str, planned: Sequence[Planned]) -> dict[str, object]:
@@ -148,19 +150,18 @@ def _figures(tx: Connection, search_id: str, planned: Sequence[Planned]) -> dict
     return {"stage": stage, "progress": ended / (ended + len(planned)), "eta_s": None}
 
 
-def _enter(tx: Connection, held: work.Claim, planned: Planned, queue: Queue) -> work.Bell:
+def _enter(tx: Connection, held: work.Claim, planned: Planned, queue: Queue, trace: str | None) -> work.Bell:
     """Record a candidate: a job like any other, which counts towards the tenant's quota but is not refused by it."""
     job_id, request = new_id("job"), planned.request
     records.add(tx, jobs, held.tenant, job_id, {"document": request.model_dump(mode="json")})
     limits = request.limits
-    ticket = work.Ticket(
-        job_id, held.tenant, WorkKind.COMPRESS, queue, limits.max_run_s, limits.max_queue_s, parent_id=held.id
-    )
+    waits_s = limits.max_queue_s
+    ticket = work.Ticket(job_id, held.tenant, WorkKind.COMPRESS, queue, limits.max_run_s, waits_s, held.id, trace)
     work.enqueue(tx, ticket)
     position = select(func.count()).where(candidates.c.parent_id == held.id).scalar_subquery()
     columns = {"name": planned.name, "round": planned.round, "predicted_p50_ms": planned.predicted_p50_ms}
     tx.execute(insert(candidates).values(job_id=job_id, parent_id=held.id, position=position, **columns))
-    return work.Bell(job_id, ticket.kind, ticket.queue)
+    return work.Bell(job_id, ticket.kind, ticket.queue, trace=trace)
 
 
 def _inherit_turn(tx: Connection, search_id: str) -> None:

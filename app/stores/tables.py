@@ -67,6 +67,7 @@ work = Table(
     Column("ended_at", Float),
     Column("parent_id", _ID, index=True),  # the search that this is a candidate of
     Column("paused", Boolean),  # a search has let go of its worker, and none has taken it up again
+    Column("trace", String(55)),  # traceparent of what asked for it
     Index("work_by_state", "state", "lease_until"),
     Index("work_by_turn", "queue", "state", "tenant", "created_at"),
     Index("work_by_start", "queue", "tenant", "started_at"),
@@ -196,4 +197,5 @@ webhooks = Table(
     Column("next_at", Float),  # null: delivered, or given up
     Column("lease_until", Float),
     Column("last_status", Integer),
+    Column("trace", String(55)),  # that of the work it tells of
 )

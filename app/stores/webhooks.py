@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 
 from app.contracts.base import new_id
 from app.stores.database import now
-from app.stores.tables import jobs, triggers, webhooks
+from app.stores.tables import jobs, triggers, webhooks, work
 
 # Waits before tries 2 to 10, in seconds: together 27 hours, as Standard Webhooks recommends.
 _WAITS_S = (5, 60, 300, 1_800, 7_200, 18_000, 21_600, 21_600, 25_200)
@@ -29,6 +29,7 @@ class Delivery:
     secret: str
     body: str
     tries: int
+    trace: str | None = None  # traceparent of the work that it tells of
 
 
 def announce(tx: Connection, job_id: str, state: str, problem: dict[str, Any] | None) -> None:
@@ -65,6 +66,7 @@ def announce(tx: Connection, job_id: str, state: str, problem: dict[str, Any] | 
             body=json.dumps(body),
             tries=0,
             next_at=now(),
+            trace=select(work.c.trace).where(work.c.id == job_id).scalar_subquery(),
         )
     )
 
@@ -76,7 +78,7 @@ def take_due(tx: Connection, lease_s: float, limit: int = 20) -> list[Delivery]:
     rows = tx.execute(chosen.with_for_update(skip_locked=True)).all()
     for row in rows:
         tx.execute(update(webhooks).where(webhooks.c.id == row.id).values(lease_until=now() + lease_s))
-    return [Delivery(row.id, row.url, row.secret, row.body, row.tries) for row in rows]
+    return [Delivery(row.id, row.url, row.secret, row.body, row.tries, row.trace) for row in rows]
 
 
 def record(tx: Connection, delivery: Delivery, status: int | None) -> None:

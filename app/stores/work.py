@@ -65,7 +65,7 @@ _LOCK_CANDIDATES = (
 
 @dataclass(frozen=True)
 class Ticket:
-    """New work: `id` is the resource's own; times in seconds."""
+    """New work: `id` is the resource's own; times in seconds; `trace` is the traceparent of what asks for it."""
 
     id: str
     tenant: str
@@ -74,6 +74,7 @@ class Ticket:
     max_run_s: int
     max_queue_s: int = 86_400
     parent_id: str | None = None  # the search that this is a candidate of
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Claim:
     fence: str
     max_run_s: int
     parent_id: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Bell:
-    """A doorbell to ring: the id of queued work, its kind and its queue; `again` when it was rung before."""
+    """A doorbell to ring: the id of queued work, its kind, queue and trace; `again` when it was rung before."""
 
     id: str
     kind: WorkKind
     queue: Queue
     again: bool = False
+    trace: str | None = None
 
 
 def enqueue(tx: Connection, ticket: Ticket) -> None:
@@ -157,7 +160,7 @@ def _take(tx: Connection, row: Row[Any], owner: str, lease_s: float) -> Claim:
     )
     histories.append(tx, row.id, histories.of_state(JobState.RUNNING, attempt=attempt))
     kind, queue = WorkKind(row.kind), Queue(row.queue)
-    return Claim(row.id, row.tenant, kind, queue, attempt, fence, row.max_run_s, row.parent_id)
+    return Claim(row.id, row.tenant, kind, queue, attempt, fence, row.max_run_s, row.parent_id, row.trace)
 
 
 def renew(tx: Connection, held: Claim, lease_s: float) -> Standing:
@@ -398,4 +401,4 @@ def _end(tx: Connection, row: Row[Any], state: JobState, error: Problem | None =
 
 
 def _bell(row: Row[Any]) -> Bell:
-    return Bell(row.id, WorkKind(row.kind), Queue(row.queue))
+    return Bell(row.id, WorkKind(row.kind), Queue(row.queue), trace=row.trace)

@@ -26,6 +26,7 @@ OWN = {
     "modelpress_child_exits_total",
     "modelpress_stage_seconds",
     "modelpress_compression_ratio",
+    "modelpress_spans_dropped_total",
 }
 NAME = re.compile(r"modelpress_\w+")
 
@@ -86,9 +87,10 @@ def test_kinds_without_a_schema_are_refused(render: Render) -> None:
 
 
 def test_figures_are_those_that_gateway_and_workers_tell() -> None:
-    shared, own = ((ROOT / part / "figures.py").read_text("utf-8") for part in ("app/api", "workers"))
+    files = ("app/api/figures.py", "workers/figures.py", "app/traces.py")
+    told = "".join((ROOT / file).read_text("utf-8") for file in files)
     for name in SHARED | OWN:
-        assert f'"{name.removesuffix("_total")}"' in shared + own, name
+        assert f'"{name.removesuffix("_total")}"' in told, name
 
 
 def test_only_figures_that_exist_are_asked_for(render: Render) -> None:

@@ -194,6 +194,17 @@ def _entries(manifests: list[Manifest], pod: Manifest) -> list[tuple[int, Manife
     return [(port["port"], peer) for rule in rules for port in rule["ports"] for peer in rule["from"]]
 
 
+def test_who_sends_traces_reaches_the_collector_when_there_is_one(manifests: list[Manifest]) -> None:
+    collector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    policies = [policy["spec"] for policy in of_kind(manifests, "NetworkPolicy")]
+    (settings,) = [one["data"] for one in of_kind(manifests, "ConfigMap") if "MODELPRESS_PROFILE" in one["data"]]
+    for name, pod in pods(manifests).items():
+        rules = [rule for spec in policies if _selects(spec["podSelector"], pod) for rule in spec.get("egress", [])]
+        reached = any(collector in rule["to"] and {"port": 4318, "protocol": "TCP"} in rule["ports"] for rule in rules)
+        sends = "MODELPRESS_TRACES_URL" in settings and not name.endswith("-migration") and not _is_store(name)
+        assert reached == (sends and bool(policies)), name
+
+
 def test_gateway_takes_connections_on_its_port_alone(manifests: list[Manifest]) -> None:
     entries = _entries(manifests, pods(manifests)["shop-modelpress-gateway"])
 

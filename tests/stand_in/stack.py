@@ -187,7 +187,13 @@ def keep_bytes(resources: Resources, content: bytes) -> str:
 
 
 def submit(
-    resources: Resources, noun: tuple[str, Table], columns: dict[str, Any], kind: WorkKind, *, max_run_s: int = 120
+    resources: Resources,
+    noun: tuple[str, Table],
+    columns: dict[str, Any],
+    kind: WorkKind,
+    *,
+    max_run_s: int = 120,
+    trace: str | None = None,
 ) -> str:
     """Record a noun with its work and ring, as the gateway does; return its id."""
     prefix, table = noun
@@ -195,6 +201,6 @@ def submit(
     queue = Queue.CHECKS if kind in {WorkKind.CHECK_MODEL, WorkKind.CHECK_DATASET} else Queue.CPU
     with resources.database.transaction() as tx:
         records.add(tx, table, "tenant", row_id, columns)
-        work.enqueue(tx, work.Ticket(row_id, "tenant", kind, queue, max_run_s))
+        work.enqueue(tx, work.Ticket(row_id, "tenant", kind, queue, max_run_s, trace=trace))
     resources.broker.ring(kind, row_id, queue)
     return row_id

@@ -173,7 +173,7 @@ class Bells:
     def __init__(self) -> None:
         self.rung: list[str] = []
 
-    def ring(self, _kind: WorkKind, work_id: str, _queue: Queue) -> bool:
+    def ring(self, _kind: WorkKind, work_id: str, _queue: Queue, _trace: str | None = None) -> bool:
         self.rung.append(work_id)
         return True
 

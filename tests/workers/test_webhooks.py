@@ -71,7 +71,7 @@ def end_a_job(resources: Resources, url: str, secret: str | None = None) -> None
 
 
 def deliver(resources: Resources) -> int:
-    return deliver_due(resources.database, resources.settings)
+    return deliver_due(resources)
 
 
 def row(resources: Resources) -> Any:

@@ -20,9 +20,16 @@ class Channel:
         self.stream.write(message.model_dump_json() + "\n")
         self.stream.flush()
 
-    def progress(self, stage: str, share: float, eta_s: float | None = None, point: CurvePoint | None = None) -> None:
+    def progress(
+        self,
+        stage: str,
+        share: float,
+        eta_s: float | None = None,
+        point: CurvePoint | None = None,
+        part: str | None = None,
+    ) -> None:
         """Say how much of the whole order is done; `share` is clipped to 0–1."""
-        self.say(Progress(stage=stage, progress=min(max(share, 0.0), 1.0), eta_s=eta_s, point=point))
+        self.say(Progress(stage=stage, progress=min(max(share, 0.0), 1.0), eta_s=eta_s, point=point, part=part))
 
     def log(self, message: str) -> None:
         """Say a line for people."""

@@ -44,10 +44,10 @@ class Route:
         self._at = len(self.stages) - 2
         self.enter()
 
-    def tell(self, share: float, point: CurvePoint | None) -> None:
-        """Say how much of the present stage is done, 0 to 1, and a training point if there is one."""
+    def tell(self, share: float, point: CurvePoint | None, part: str | None = None) -> None:
+        """Say how much of the present stage is done, 0 to 1, a training point if there is one, which part begins."""
         now = time.monotonic()
-        if point is None and now - self._said < _QUIET_S:
+        if point is None and part is None and now - self._said < _QUIET_S:
             return
         self._said = now
         total = sum(stage.weight for stage in self.stages)
@@ -55,4 +55,4 @@ class Route:
         overall = (behind + self.stages[self._at].weight * min(max(share, 0.0), 1.0)) / total
         elapsed = now - self._started
         eta_s = elapsed / overall * (1 - overall) if overall >= _FORETELL_FROM else None
-        self.channel.progress(self.stages[self._at].name, overall, eta_s, point)
+        self.channel.progress(self.stages[self._at].name, overall, eta_s, point, part)

@@ -164,6 +164,7 @@ def pack_alone(bench: Bench, dense: Path) -> Taken:
 
 
 def _packed(bench: Bench, model: Model, folder: str) -> tuple[Packed, Path]:
+    bench.route.tell(_APPLYING, None, "packing")
     packed, file = pack(model, bench.order.recipe.max_load_ms), place(bench.scratch, folder)
     save(packed.model, file)
     return packed, file
@@ -209,7 +210,7 @@ def _options(spec: StepSpec) -> dict[str, object]:
 
 
 def _measure(bench: Bench, model: Model, file: Path, *, timed: bool) -> Measurement:
-    bench.route.tell(_APPLYING, None)
+    bench.route.tell(_APPLYING, None, "measuring")
     quality = None
     rows = bench.dataset.validation if bench.dataset else None
     if rows is not None and bench.judge is not None:

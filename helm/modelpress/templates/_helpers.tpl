@@ -156,7 +156,7 @@ initContainers:
 
 {{/* Rolls the pods when a setting changes. */}}
 {{- define "modelpress.checksum" -}}
-checksum/settings: {{ .Values.settings | toJson | sha256sum }}
+checksum/settings: {{ list .Values.settings .Values.tracing | toJson | sha256sum }}
 {{- end }}
 
 {{/*

@@ -158,7 +158,7 @@ async def test_cancel_of_all_candidates_leaves_the_search_to_decide(
 ) -> None:
     job, rung = await submitted(client, worker), []
     first, second = let_go(worker, job)
-    monkeypatch.setattr(Broker, "ring", lambda _self, _kind, work_id, _queue: rung.append(work_id))
+    monkeypatch.setattr(Broker, "ring", lambda _self, _kind, work_id, *_more: rung.append(work_id))
 
     await client.post(f"/v1/jobs/{first}/cancel")
     assert await state(client, job["id"]) == "running"
