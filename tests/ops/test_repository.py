@@ -78,6 +78,27 @@ def test_image_targets_run_as_a_number_and_have_health_checks() -> None:
     assert "USER 10001:10001" in next(stage for stage in stages if "AS runtime" in stage)
 
 
+def test_images_keep_the_list_of_their_components_where_their_label_says() -> None:
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
+    label = re.search(r'dev\.modelpress\.sbom="([^"]+)"', "".join(stages))
+    assert label is not None
+
+    for target in ("gateway", "worker"):
+        built = next(stage for stage in stages if stage.startswith(f"build AS build-{target}"))
+        # After the last installation, so that it lists everything.
+        assert built.rindex("cyclonedx-py environment") > built.rindex(" install ")
+        assert f"--output-file {label[1]} /opt/modelpress/bin/python" in built
+
+
+def test_images_are_checked_by_a_script_that_is_valid_bash() -> None:
+    script = ROOT / "tools" / "check_images.sh"
+    bash = shutil.which("bash")
+    assert bash is not None
+
+    assert script.stat().st_mode & 0o111 == 0o111
+    assert subprocess.run([bash, "-n", str(script)], check=False).returncode == 0
+
+
 def test_gateway_image_installs_no_worker_package() -> None:
     stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
     gateway = next(stage for stage in stages if stage.startswith("build AS build-gateway"))
