@@ -11,11 +11,11 @@ WORKDIR /src
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/modelpress
 COPY wheels /src/wheels
 COPY pyproject.toml constraints.txt /src/
-# The list of components is made of what is installed, by a tool that stays behind with pip.
+# The dependencies are a layer of their own that a change of the code leaves as it is. The list of components is made of
+# what is installed, by a tool that stays behind with pip.
 ARG PIP_FLAGS=""
-RUN /opt/pip/bin/pip install ${PIP_FLAGS} -c constraints.txt cyclonedx-bom
-# The dependencies are a layer of their own that a change of the code leaves as it is.
-RUN touch README.md LICENSE
+RUN touch README.md LICENSE \
+    && /opt/pip/bin/pip install ${PIP_FLAGS} -c constraints.txt cyclonedx-bom
 
 FROM build AS build-gateway
 ARG PIP_FLAGS=""
