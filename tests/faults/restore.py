@@ -128,7 +128,7 @@ def _digest(client: Client, artifact: str) -> str:
 
 
 def _recorded(client: Client, artifact: str) -> str:
-    return str(client.insist("GET", f"/v1/artifacts/{artifact}").json()["packed"]["sha256"])
+    return str(client.insist("GET", f"/v1/artifacts/{artifact}").json()["variants"]["packed"]["sha256"])
 
 
 def _judge(proof: Proof, client: Client) -> tuple[list[str], list[str]]:
@@ -137,7 +137,7 @@ def _judge(proof: Proof, client: Client) -> tuple[list[str], list[str]]:
     wrong = [f"{job} ended as {end['state']}" for job, end in ends.items() if end["state"] != "succeeded"]
     digests = {job: _digest(client, end["artifact"]) for job, end in ends.items() if end["artifact"]}
     records = {
-        job: client.insist("GET", f"/v1/artifacts/{ends[job]['artifact']}").json()["packed"]["sha256"]
+        job: client.insist("GET", f"/v1/artifacts/{ends[job]['artifact']}").json()["variants"]["packed"]["sha256"]
         for job in digests
     }
     wrong += [f"{job} has another file than its record says" for job in digests if digests[job] != records[job]]
