@@ -11,14 +11,19 @@ WORKDIR /src
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/modelpress
 COPY wheels /src/wheels
 COPY pyproject.toml constraints.txt /src/
-# The dependencies are a layer of their own that a change of the code leaves as it is.
-RUN touch README.md LICENSE
+# The dependencies are a layer of their own that a change of the code leaves as it is. The list of components is made of
+# what is installed, by a tool that stays behind with pip.
+ARG PIP_FLAGS=""
+RUN touch README.md LICENSE \
+    && /opt/pip/bin/pip install ${PIP_FLAGS} -c constraints.txt cyclonedx-bom
 
 FROM build AS build-gateway
 ARG PIP_FLAGS=""
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} -c constraints.txt ".[gateway]"
 COPY . /src
-RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall .
+RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall . \
+    && /opt/pip/bin/cyclonedx-py environment --output-reproducible --of JSON \
+        --output-file /opt/modelpress/sbom.cdx.json /opt/modelpress/bin/python
 
 FROM build AS build-worker
 ARG PIP_FLAGS=""
@@ -27,7 +32,9 @@ ARG TORCH_FLAGS=""
 RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} ${TORCH_FLAGS} torch==2.13.0 \
     && /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} -c constraints.txt ".[worker]"
 COPY . /src
-RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall .
+RUN /opt/pip/bin/pip --python /opt/modelpress/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall . \
+    && /opt/pip/bin/cyclonedx-py environment --output-reproducible --of JSON \
+        --output-file /opt/modelpress/sbom.cdx.json /opt/modelpress/bin/python
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0
@@ -36,6 +43,7 @@ LABEL org.opencontainers.image.title="modelpress" \
       org.opencontainers.image.description="Compresses neural networks into small, fast ONNX files and proves it" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
+      dev.modelpress.sbom="/opt/modelpress/sbom.cdx.json" \
       org.opencontainers.image.revision="${REVISION}"
 # The base image's own pip and setuptools are not needed to run anything.
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3.11/ensurepip /usr/local/lib/python3.11/site-packages/* \

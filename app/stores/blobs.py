@@ -318,6 +318,14 @@ class Blobs:
         """Return whether there is an object at `key`."""
         return self._head(key) is not None
 
+    def size_at(self, key: str) -> int | None:
+        """Return the size in bytes of the object at `key`, or None."""
+        return self._head(key)
+
+    def send(self, key: str, to: Self) -> Stored:
+        """Copy an object to the same key of another store, whole or not at all."""
+        return to._write(key, self._read(key))
+
     def move(self, key: str, to: str) -> bool:
         """Rename an object, over what stands there; False when it is gone."""
         with translated():

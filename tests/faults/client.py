@@ -20,9 +20,9 @@ _AWAY = (429, 502, 503)
 class Client:
     """Speaks to any of the gateways; each call is one line of the history."""
 
-    def __init__(self, urls: list[str], recorder: Recorder) -> None:
+    def __init__(self, urls: list[str], recorder: Recorder, key: str = "") -> None:
         self.urls, self.recorder = urls, recorder
-        self._http = httpx.Client(timeout=30)
+        self._http = httpx.Client(timeout=30, headers={"Authorization": f"Bearer {key}"} if key else {})
         self._models: dict[str, str] = {}
 
     def close(self) -> None:

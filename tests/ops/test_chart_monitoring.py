@@ -144,6 +144,15 @@ def test_every_alert_has_a_section_in_the_runbook(render: Render) -> None:
         assert annotations["runbook_url"] == f"https://example.com/modelpress/operations#{name.lower()}"
 
 
+def test_rules_are_those_of_the_file_that_compose_gives_to_prometheus(render: Render) -> None:
+    written = yaml.safe_load((CHART / "rules" / "modelpress.yaml").read_text("utf-8"))["groups"][0]["rules"]
+    rendered = _alerts(render("keda", "monitoring.rules.queueAgeSeconds=3600"))
+
+    for alert in rendered:
+        alert["expr"] = re.sub(r'namespace="modelpress",?', "", alert["expr"])
+    assert rendered == written
+
+
 def test_monitors_find_their_ports(render: Render) -> None:
     manifests = render("everything")
     gateway = of_kind(manifests, "ServiceMonitor")[0]["spec"]

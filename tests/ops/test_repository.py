@@ -1,4 +1,4 @@
-"""Pins, targets, images and the Compose file hold together."""
+"""Pins, targets and images hold together."""
 
 import re
 import shutil
@@ -6,15 +6,9 @@ import subprocess
 import tomllib
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 
-from app.contracts.tasks import Queue
-from tests.ops.conftest import ROOT, Manifest
-from tools.settings_table import variables
-
-# Of the images of PostgreSQL and Compose itself, not ours.
-FOREIGN_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
+from tests.ops.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +16,6 @@ def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text("utf-8").split()
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == [], "every line is an exact pin"
     return {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
-
-
-@pytest.fixture(scope="module")
-def compose() -> Manifest:
-    return yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def ours(compose: Manifest) -> dict[str, Manifest]:
-    """The services of the Compose file that run our images."""
-    return {name: body for name, body in compose["services"].items() if body["image"].startswith("modelpress-")}
 
 
 def test_every_dependency_is_pinned_within_its_range(pins: dict[str, str]) -> None:
@@ -95,53 +78,33 @@ def test_image_targets_run_as_a_number_and_have_health_checks() -> None:
     assert "USER 10001:10001" in next(stage for stage in stages if "AS runtime" in stage)
 
 
+def test_images_keep_the_list_of_their_components_where_their_label_says() -> None:
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
+    label = re.search(r'dev\.modelpress\.sbom="([^"]+)"', "".join(stages))
+    assert label is not None
+
+    for target in ("gateway", "worker"):
+        built = next(stage for stage in stages if stage.startswith(f"build AS build-{target}"))
+        # After the last installation, so that it lists everything.
+        assert built.rindex("cyclonedx-py environment") > built.rindex(" install ")
+        assert f"--output-file {label[1]} /opt/modelpress/bin/python" in built
+
+
+def test_images_are_checked_by_a_script_that_is_valid_bash() -> None:
+    script = ROOT / "tools" / "check_images.sh"
+    bash = shutil.which("bash")
+    assert bash is not None
+
+    assert script.stat().st_mode & 0o111 == 0o111
+    assert subprocess.run([bash, "-n", str(script)], check=False).returncode == 0
+
+
 def test_gateway_image_installs_no_worker_package() -> None:
     stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
     gateway = next(stage for stage in stages if stage.startswith("build AS build-gateway"))
 
     assert '".[gateway]"' in gateway
     assert "torch" not in gateway
-
-
-def test_compose_services_are_hardened(ours: dict[str, Manifest]) -> None:
-    assert set(ours) == {"gateway", "worker", "worker-checks", "sweeper", "migration"}
-    for name, service in ours.items():
-        assert service["read_only"] is True, name
-        assert service["cap_drop"] == ["ALL"], name
-        assert "no-new-privileges:true" in service["security_opt"], name
-        assert "privileged" not in service, name
-
-
-def test_compose_services_start_after_the_migration(ours: dict[str, Manifest]) -> None:
-    for name in set(ours) - {"migration"}:
-        assert ours[name]["depends_on"]["migration"] == {"condition": "service_completed_successfully"}, name
-
-
-def test_compose_workers_cover_cpu_and_checks(ours: dict[str, Manifest]) -> None:
-    commands = [service.get("command", []) for service in ours.values()]
-    queues = {command[command.index("--queues") + 1] for command in commands if "--queues" in command}
-
-    assert queues == {Queue.CPU.value, Queue.CHECKS.value}
-
-
-def test_compose_variables_are_settings(compose: Manifest, ours: dict[str, Manifest]) -> None:
-    example = (ROOT / "deploy.env.example").read_text("utf-8")
-    given = {line.partition("=")[0] for line in example.splitlines() if line and not line.startswith("#")}
-    given |= {name for service in ours.values() for name in service["environment"]}
-    given |= set(compose["services"]["database"]["environment"])
-
-    assert given - FOREIGN_VARIABLES <= set(variables())
-
-
-def test_compose_ports_are_loopback(compose: Manifest) -> None:
-    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
-
-    assert all(port.startswith("127.0.0.1:") for port in ports)
-
-
-def test_compose_stores_and_gateway_have_health_checks(compose: Manifest) -> None:
-    for name in ("gateway", "broker", "database"):
-        assert compose["services"][name]["healthcheck"]["test"][0] == "CMD", name
 
 
 def test_environment_file_is_not_committed() -> None:

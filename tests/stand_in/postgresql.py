@@ -30,6 +30,8 @@ def server(folder: Path) -> Iterator[Any]:
     # Its own lock is one file for the whole machine, which none but its first user can open.
     found._lock = package.postgres_server.fasteners.InterProcessLock(folder.parent / "postgresql.lock")
     found.start()
-    yield found
-    found.cleanup()
-    atexit.unregister(found._cleanup)  # it would make the lock's folder again
+    try:
+        yield found
+    finally:
+        found.cleanup()
+        atexit.unregister(found._cleanup)  # it would make the lock's folder again

@@ -1,5 +1,6 @@
 """The real worker process with the stand-in child."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -10,9 +11,13 @@ from workers.main import build, run
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--queues", default="cpu,checks")
+    parser.add_argument("--concurrency", type=int, default=2)
+    options = parser.parse_args()
     configure("INFO")
     app, worker = build(Settings(), Program("stand_in_child", (Path(__file__).parent,)))
-    run(app, worker, ["cpu", "checks"], 2)
+    run(app, worker, options.queues.split(","), options.concurrency)
     worker.resources.close()
     return 0
 
