@@ -33,7 +33,7 @@ export HELM_CONFIG_HOME := $(CURDIR)/.cache/helm/config
 export HELM_DATA_HOME := $(CURDIR)/.cache/helm/data
 
 .PHONY: help install demo demo-text demo-stop test check check-python check-format check-lint check-types \
-	check-imports k8s-check check-docker check-compose bench fuzz fuzz-api faults soak format docs clean distclean
+	check-imports k8s-check check-docker check-compose bench fuzz fuzz-api faults soak proofs images-check format docs clean distclean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -138,6 +138,15 @@ faults: install ## break the service in 24 ways with FAULT_RUNS (20) timings eac
 
 soak: faults ## the faults, then 5,000 small jobs over SOAK_MINUTES (120) with a worker killed each minute
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m tests.faults.endurance --minutes $(SOAK_MINUTES) --write
+
+proofs: install ## rolling restart, upgrade and restore with work under way (needs haproxy); writes docs/reliability.md
+	$(BIN)/python -m tests.faults.rolling --jobs 100 --write
+	$(BIN)/python -m tests.faults.upgrade --jobs 60 --write
+	$(BIN)/python -m tests.faults.restore --jobs 12 --write
+	$(BIN)/python -m bench.workers --jobs 24 --seconds 10 --write
+
+images-check: ## build both images with buildah and run a job inside them (needs root, about 12 GB)
+	tools/check_images.sh
 
 format: install ## format the code and apply the safe fixes
 	$(BIN)/ruff format .

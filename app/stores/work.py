@@ -312,9 +312,9 @@ def quarantine(tx: Connection, work_id: str, detail: str) -> None:
 
 
 def stale(tx: Connection, ring_again_s: float, limit: int = 500) -> list[str]:
-    """Return the ids of what there is to sweep, oldest first. In a long queue to look takes a while: only read."""
-    chosen = select(work.c.id).where(_is_stale(ring_again_s)).order_by(work.c.created_at).limit(limit)
-    return list(tx.execute(chosen).scalars())
+    """Return the ids of what there is to sweep: lost leases, however long the queue, then what waits. Only reads."""
+    order = (work.c.state == JobState.QUEUED, work.c.created_at)
+    return list(tx.execute(select(work.c.id).where(_is_stale(ring_again_s)).order_by(*order).limit(limit)).scalars())
 
 
 def sweep(tx: Connection, ids: Sequence[str], ring_again_s: float, max_losses: int) -> list[Bell]:

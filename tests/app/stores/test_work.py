@@ -223,6 +223,14 @@ def test_sweep_leaves_work_alone_that_went_on_since_it_looked(database: Database
     assert read(database, found.id).losses == 0
 
 
+def test_stale_names_lost_leases_before_all_that_waits(database: Database) -> None:
+    for _ in range(3):
+        queue(database)
+    lost = held(database, queue(database), lease_s=-1)
+    with database.reading() as tx:
+        assert work.stale(tx, -1, limit=1) == [lost.id]
+
+
 def test_sweep_rings_again_when_a_doorbell_may_be_lost(database: Database) -> None:
     work_id = queue(database)
     assert [bell.id for bell in sweep(database, ring_again_s=-1) if bell.again] == [work_id]
