@@ -1,10 +1,17 @@
-"""A collector of traces: OTLP over HTTP on loopback, as protobuf. May be slow, or refuse."""
+"""A collector of traces: OTLP over HTTP on loopback, as protobuf. May be slow, or refuse.
+
+`python -m tests.stand_in.collector spans.jsonl 4318` is one that writes what it gets, for `tools/draw_trace.py`.
+"""
 
 import gzip
+import json
+import signal
+import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -40,7 +47,7 @@ class Got:
 class Collector:
     """Takes spans in a thread of its own."""
 
-    def __init__(self, *, delay_s: float = 0.0, status: int = 200) -> None:
+    def __init__(self, *, delay_s: float = 0.0, status: int = 200, port: int = 0, file: Path | None = None) -> None:
         self.spans: list[Got] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
@@ -55,7 +62,7 @@ class Collector:
                 collector.headers.append({name.lower(): value for name, value in self.headers.items()})
                 collector.bodies.append(body)
                 if status == 200 and self.path == "/v1/traces":
-                    collector.spans.extend(spans_of(body))
+                    collector.take(spans_of(body), file)
                 self.send_response(status if self.path == "/v1/traces" else 404)
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -63,7 +70,7 @@ class Collector:
             def log_message(self, *_arguments: object) -> None:
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -75,6 +82,12 @@ class Collector:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def take(self, spans: list[Got], file: Path | None) -> None:
+        self.spans.extend(spans)
+        if file is not None:
+            with file.open("a", encoding="utf-8") as lines:
+                lines.writelines(f"{json.dumps(asdict(span))}\n" for span in spans)
 
     def of(self, trace: str) -> list[Got]:
         """Return a trace's spans by their beginning."""
@@ -109,3 +122,15 @@ def got_of(service: str, span: Wire) -> Got:
 
 def value_of(value: AnyValue) -> object:
     return getattr(value, value.WhichOneof("value"))
+
+
+def main(file: str, port: int) -> None:
+    """Write each span that comes as a line of JSON, until the process ends."""
+    with Collector(port=port, file=Path(file)) as collector:
+        sys.stdout.write(f"{collector.url}\n")
+        sys.stdout.flush()
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
