@@ -102,14 +102,15 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="workers.main", description=__doc__)
-    parser.add_argument("--queues", default=Queue.CPU.value, help="comma-separated: cpu, gpu, checks")
+    parser.add_argument("--queues", default=Queue.CPU.value, help="comma-separated: cpu, gpu, checks, egress")
     parser.add_argument("--concurrency", type=int, default=1, help="pieces of work at a time")
     options = parser.parse_args(arguments)
     queues = [Queue(name).value for name in options.queues.split(",")]
     settings = Settings()
     configure(settings.log_level)
     level = reached_here(settings.scratch)
-    if LEVELS.index(level) < LEVELS.index(settings.sandbox_floor):
+    opens_uploads = queues != [Queue.EGRESS.value]  # what is pulled is moved and opened elsewhere
+    if opens_uploads and LEVELS.index(level) < LEVELS.index(settings.sandbox_floor):
         log.error(
             f"this machine confines compute children at level {level}, and {settings.sandbox_floor} is required: "
             "uploads would be opened with less isolation. Run on Linux 5.13 or newer with Landlock and seccomp, or set "

@@ -111,6 +111,14 @@ candidates = Table(
     Column("predicted_p50_ms", Float),
 )
 
+# What is still to be pulled: gone once its bytes are stored, because the address may hold a signature.
+fetches = Table(
+    "fetches",
+    metadata,
+    Column("work_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("source", JSON, nullable=False),  # app.contracts.source, whole
+)
+
 uploads = _noun(
     "uploads",  # document: nothing beyond the columns
     Column("length", BigInteger),
@@ -132,7 +140,7 @@ upload_parts = Table(
 # document: the request (ModelCreate …) with name, format, size; `summary` is set when the check succeeded.
 models = _noun(
     "models",
-    Column("sha256", String(64), nullable=False),  # of the uploaded bytes, blob `sha256/<hex>`
+    Column("sha256", String(64), nullable=False),  # of the bytes as they came, blob `sha256/<hex>`; empty: not here yet
     Column("onnx_sha256", String(64)),
     Column("tokenizer_sha256", String(64)),
     Column("summary", JSON),

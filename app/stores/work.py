@@ -24,7 +24,7 @@ from app.errors import Conflict, NotFound, PoisonQuarantined, TimeLimitExceeded
 from app.problems import problem_of
 from app.stores import histories, webhooks
 from app.stores.database import now
-from app.stores.tables import work
+from app.stores.tables import fetches, work
 
 _WAITED = "The work waited in the queue past limits.max_queue_s; submit it again when the service is less busy."
 _OPEN = (JobState.RUNNING, JobState.CANCELLING)
@@ -393,6 +393,8 @@ def _end(tx: Connection, row: Row[Any], state: JobState, error: Problem | None =
         webhooks.announce(tx, row.id, state, document)
     if row.kind == WorkKind.SEARCH:
         cancel_candidates(tx, row.id, UNENDED)
+    if row.kind == WorkKind.FETCH and not (error and error.name == PoisonQuarantined.slug):  # that may be put back
+        tx.execute(fetches.delete().where(fetches.c.work_id == row.id))
     if row.parent_id is not None:
         wake(tx, row.parent_id)
 

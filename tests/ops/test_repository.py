@@ -104,7 +104,7 @@ def test_gateway_image_installs_no_worker_package() -> None:
 
 
 def test_compose_services_are_hardened(ours: dict[str, Manifest]) -> None:
-    assert set(ours) == {"gateway", "worker", "worker-checks", "sweeper", "migration"}
+    assert set(ours) == {"gateway", "worker", "worker-checks", "worker-egress", "sweeper", "migration"}
     for name, service in ours.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -117,11 +117,11 @@ def test_compose_services_start_after_the_migration(ours: dict[str, Manifest]) -
         assert ours[name]["depends_on"]["migration"] == {"condition": "service_completed_successfully"}, name
 
 
-def test_compose_workers_cover_cpu_and_checks(ours: dict[str, Manifest]) -> None:
+def test_compose_workers_cover_what_needs_no_gpu(ours: dict[str, Manifest]) -> None:
     commands = [service.get("command", []) for service in ours.values()]
     queues = {command[command.index("--queues") + 1] for command in commands if "--queues" in command}
 
-    assert queues == {Queue.CPU.value, Queue.CHECKS.value}
+    assert queues == {Queue.CPU.value, Queue.CHECKS.value, Queue.EGRESS.value}
 
 
 def test_compose_variables_are_settings(compose: Manifest, ours: dict[str, Manifest]) -> None:
