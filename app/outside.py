@@ -3,6 +3,7 @@
 Part of the settings; opens nothing.
 """
 
+from base64 import b64encode
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
@@ -36,3 +37,29 @@ class SourceStore(Named):
             msg = "a source store is s3://bucket/prefix, gs://… or az://…"
             raise ValueError(msg)
         return url
+
+
+class MlflowServer(Named):
+    """A server of MLflow; asked with a bearer token, or with a user's name and the token as password."""
+
+    url: str
+    token: SecretStr = SecretStr("")
+    username: str = ""
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+            msg = "a server is http://… or https://…, with its credentials in username and token"
+            raise ValueError(msg)
+        return url.rstrip("/")
+
+    def headers(self) -> dict[str, str]:
+        """Return what a request proves itself with."""
+        token = self.token.get_secret_value()
+        if not token:
+            return {}
+        if not self.username:
+            return {"authorization": f"Bearer {token}"}
+        return {"authorization": f"Basic {b64encode(f'{self.username}:{token}'.encode()).decode()}"}

@@ -122,7 +122,7 @@ class Client:
         sha256: str | None = None,
         wait: bool = True,
     ) -> Model:
-        """Let the server pull a model from `https://…` or `s3://store/key`, and wait for its check.
+        """Let the server pull a model from `https://…`, `s3://store/key` or `mlflow:name@alias`; wait for its check.
 
         Raises ProblemError with the reason when it cannot be had or is rejected.
         """
@@ -351,7 +351,7 @@ class Client:
 
 
 def _with_digest(source: BaseModel, sha256: str | None) -> dict[str, object]:
-    return source.model_dump(mode="json") | ({"sha256": sha256} if sha256 else {})
+    return source.model_dump(mode="json", exclude_none=True) | ({"sha256": sha256} if sha256 else {})
 
 
 def _id(resource: Model | Dataset | Job | Artifact | str) -> str:

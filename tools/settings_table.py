@@ -29,6 +29,8 @@ MEANINGS = {
     "webhook_secret": "signs the webhooks of jobs that no trigger started; empty: unsigned",
     "source_stores": "stores that models may be pulled from, a JSON object by name: "
     '`{"NAME": {"url": "s3://bucket/prefix", "tenants": ["a"], "options": {…}}}`; without `tenants` for all',
+    "mlflow_servers": "MLflow servers that models may be pulled from and registered in, a JSON object by name: "
+    '`{"default": {"url": "https://…", "token": "…", "username": "…", "tenants": ["a"]}}`',
     "fetch_seconds": "pulling a model or a data set may take this long, retries included, seconds",
     "fetch_idle_s": "a source that is silent for longer is asked again, seconds",
     "log_level": "lowest level that is logged",

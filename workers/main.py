@@ -23,9 +23,11 @@ from app.settings import Settings
 from workers import figures
 from workers.child import Program, environment
 from workers.nursery import CHECKING, COMPUTING, Nursery
+from workers.registering import register_due
 from workers.sandbox import EXIT_UNCONFINED, LEVELS, reached_here
 from workers.scratch import remove_leftovers
 from workers.supervisor import Rules
+from workers.sweeper import repeat
 from workers.tasks import Worker, register
 
 _DAY_S = 86_400  # longer than most work: the lease and the sweeper recover lost work, not the broker's redelivery
@@ -91,12 +93,25 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
     for queue in nurseries.keys() & set(queues):
         nurseries[queue].warm()
     log.info("worker starts", queues=list(queues), concurrency=concurrency, leftovers=removed)
+    if Queue.EGRESS.value in queues:
+        _register_beside(worker)
     signals.worker_shutting_down.connect(lambda **_kw: worker.rules.drain.set(), weak=False)
     arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={settings.log_level}"]
     app.worker_main([*arguments, *quiet, f"--hostname=modelpress-{os.getpid()}@%h"])
     for nursery in nurseries.values():
         nursery.close()
+
+
+def _register_beside(worker: Worker) -> None:
+    """Send results back to registries, from the process that may reach out, until it drains.
+
+    A try that is cut off is made again elsewhere.
+    """
+    resources, stop = worker.resources, worker.rules.drain
+    every_s = resources.settings.sweep_every_s
+    arguments = (lambda: register_due(resources), every_s, stop)
+    threading.Thread(target=repeat, args=arguments, name="registrations", daemon=True).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

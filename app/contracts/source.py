@@ -2,11 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, StringConstraints, field_validator
+from pydantic import Field, HttpUrl, StringConstraints, field_validator, model_validator
 
 from app.contracts.base import Contract, Sha256
 
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+
+RegisteredName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^/:\x00-\x1f]+$")]
+RegisteredVersion = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
+RegisteredAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,255}$")]
 
 
 class HttpsSource(Contract):
@@ -39,21 +43,45 @@ class S3Source(Contract):
         return "/".join(parts)
 
 
+class MlflowSource(Contract):
+    """A version of a registered model, in a server that the operator named (MODELPRESS_MLFLOW_SERVERS)."""
+
+    type: Literal["mlflow"]
+    server: SourceName = "default"
+    name: RegisteredName
+    version: RegisteredVersion | None = None
+    alias: RegisteredAlias | None = Field(None, description="in place of a version: the one that it stands for now")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "MlflowSource":
+        if (self.version is None) == (self.alias is None):
+            msg = "say which version with `version` or with `alias`: one of the two"
+            raise ValueError(msg)
+        return self
+
+
+Source = HttpsSource | S3Source | MlflowSource
 DatasetSource = Annotated[HttpsSource | S3Source, Field(discriminator="type")]
-ModelSource = Annotated[HttpsSource | S3Source, Field(discriminator="type")]
+ModelSource = Annotated[Source, Field(discriminator="type")]
 
 
 class Origin(Contract):
     """Where bytes came from, without anything secret."""
 
-    type: Literal["upload", "https", "s3"] = "upload"
+    type: Literal["upload", "https", "s3", "mlflow"] = "upload"
     url: str | None = Field(None, description="without query and fragment")
     store: str | None = None
     key: str | None = None
+    server: str | None = None
+    name: str | None = Field(None, description="of the registered model")
+    version: str | None = Field(None, description="of the registered model; of an alias once it was asked for")
+    alias: str | None = None
 
 
-def origin_of(source: HttpsSource | S3Source) -> Origin:
+def origin_of(source: Source) -> Origin:
     """Return what may be shown of a source."""
+    if isinstance(source, MlflowSource):
+        return Origin.model_validate(source.model_dump())
     if isinstance(source, S3Source):
         return Origin(type="s3", store=source.store, key=source.key)
     url = source.url

@@ -3,18 +3,19 @@
 Asks no source: that is a worker's part, which may reach out.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from app import formats
-from app.contracts.source import HttpsSource, S3Source, origin_of
+from app.contracts.source import HttpsSource, S3Source, Source, origin_of
 from app.contracts.tasks import Queue, WorkKind
 from app.errors import BadInput
+from app.outside import Named
 from app.services import quotas
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller
 from app.stores import fetches, records, work
 
-Source = HttpsSource | S3Source
 _POINTER = "/source"
 
 
@@ -43,13 +44,20 @@ def _refuse_unusable(caller: Caller, source: Source) -> None:
         refuse_forbidden(source.url, settings, f"{_POINTER}/url")
         formats.refuse_unsafe_name(source.url.path)
         return
-    formats.refuse_unsafe_name(source.key)
-    # A gateway that was not told of the stores leaves the question to the worker that was.
-    if settings.source_stores and not _serves(caller, source):
-        said = "there is no source store of this name for this tenant"
-        raise BadInput(f"{_POINTER}/store: {said}", errors=[(f"{_POINTER}/store", said)])
+    if isinstance(source, S3Source):
+        formats.refuse_unsafe_name(source.key)
+        _refuse_unnamed(caller, settings.source_stores, source.store, f"{_POINTER}/store")
+    else:
+        refuse_unknown_server(caller, source.server, f"{_POINTER}/server")
 
 
-def _serves(caller: Caller, source: S3Source) -> bool:
-    store = caller.resources.settings.source_stores.get(source.store)
-    return store is not None and store.serves(caller.tenant)
+def refuse_unknown_server(caller: Caller, name: str, pointer: str) -> None:
+    """Raise BadInput for an MLflow server that this tenant may not name."""
+    _refuse_unnamed(caller, caller.resources.settings.mlflow_servers, name, pointer)
+
+
+def _refuse_unnamed(caller: Caller, known: Mapping[str, Named], name: str, pointer: str) -> None:
+    # A gateway that was told of none leaves the question to the worker that was.
+    if known and not (name in known and known[name].serves(caller.tenant)):
+        said = f"there is no {pointer.rpartition('/')[2]} of this name for this tenant"
+        raise BadInput(f"{pointer}: {said}", errors=[(pointer, said)])

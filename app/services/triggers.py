@@ -14,10 +14,11 @@ from app.contracts.job import JobCreate
 from app.contracts.trigger import Delivery, Trigger, TriggerCreate, TriggerMatch
 from app.errors import BadInput, SignatureInvalid
 from app.resources import Resources
-from app.services import jobs
+from app.services import jobs, loops
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
 from app.services.recipes import faults_of_goal
+from app.services.sources import refuse_unknown_server
 from app.stores import records
 from app.stores.tables import Noun, datasets, models, triggers
 
@@ -37,10 +38,14 @@ class Outcome:
 def create(caller: Caller, request: TriggerCreate) -> Trigger:
     """Store a trigger; the answer alone shows its secret."""
     refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
+    if request.mlflow is not None:
+        refuse_unknown_server(caller, request.mlflow.server, "/mlflow/server")
     secret = _secret(request)
     trigger_id = new_id("trg")
-    # Without a goal the document is that of versions that knew none, which may still serve beside this one.
-    document = request.model_dump(mode="json", exclude={"secret"} | ({"goal"} if request.goal is None else set()))
+    # Without these the document is that of versions that knew none, which may still serve beside this one.
+    document = request.model_dump(
+        mode="json", exclude={"secret"} | {name for name in ("goal", "mlflow") if getattr(request, name) is None}
+    )
     with caller.resources.database.transaction() as tx:
         _refuse_impossible(tx, caller, request)
         records.add(tx, triggers, caller.tenant, trigger_id, {"document": document, "secret": secret})
@@ -108,10 +113,22 @@ def _handle(caller: Caller, trigger: Trigger, delivery_id: str, body: bytes) -> 
     mismatch = _mismatch(trigger.match, event)
     if mismatch:
         return Delivery(accepted=False, reason=mismatch)
+    if trigger.mlflow is not None:
+        delivered = loops.Delivered(trigger, _name_of(event), _payload(event), f"hook:{trigger.id}:{delivery_id}")
+        return loops.start(caller, delivered, lambda model: _request(trigger, model))
     model = _model_of(event) or trigger.model
     if model is None:
         return Delivery(accepted=False, reason="the delivery names no model of ours and the trigger has none")
-    request = JobCreate(
+    try:
+        origin = jobs.Origin(f"hook:{trigger.id}:{delivery_id}", trigger.id)
+        submission = jobs.submit(caller, _request(trigger, model), origin)
+    except BadInput as error:
+        return Delivery(accepted=False, reason=error.detail)
+    return Delivery(accepted=True, job=submission.job.id)
+
+
+def _request(trigger: Trigger, model: str) -> JobCreate:
+    return JobCreate(
         model=model,
         dataset=trigger.dataset,
         task=trigger.task,
@@ -122,11 +139,6 @@ def _handle(caller: Caller, trigger: Trigger, delivery_id: str, body: bytes) -> 
         limits=trigger.limits,
         webhook=trigger.webhook,
     )
-    try:
-        submission = jobs.submit(caller, request, jobs.Origin(f"hook:{trigger.id}:{delivery_id}", trigger.id))
-    except BadInput as error:
-        return Delivery(accepted=False, reason=error.detail)
-    return Delivery(accepted=True, job=submission.job.id)
 
 
 def _event(body: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Knows no source, no HTTP and no blob.
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from app.contracts.job import JobState
-from app.contracts.source import HttpsSource, S3Source
+from app.contracts.source import Source
 from app.contracts.tasks import Queue, WorkKind
 from app.errors import NotFound
 from app.stores import histories, records
@@ -15,7 +15,6 @@ from app.stores.sinks import Stored
 from app.stores.tables import datasets, fetches, models, work
 from app.stores.work import Bell, Claim
 
-Source = HttpsSource | S3Source
 _NOUNS = {"mdl": (models, WorkKind.CHECK_MODEL), "dst": (datasets, WorkKind.CHECK_DATASET)}
 
 

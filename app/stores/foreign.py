@@ -50,7 +50,7 @@ def open_store(named: SourceStore, idle_s: float) -> ObjectStore:
         "allow_http": True,  # as for the service's own blobs: the operator names the endpoint
     }
     try:
-        return from_url(named.url, config=options, client_options=patience, retry_config={"max_retries": 1})  # type: ignore[call-overload] # its TypedDicts
+        return from_url(named.url, config=options, client_options=patience, retry_config={"max_retries": 1})  # type: ignore[call-overload,no-any-return] # its TypedDicts
     except (BaseError, ValueError) as error:
         # The library's text may hold an option's value.
         raise SourceRefused("The source store is not set up as it must be: the operator has to look at it.") from error

@@ -67,6 +67,7 @@ work = Table(
     Column("ended_at", Float),
     Column("parent_id", _ID, index=True),  # the search that this is a candidate of
     Column("paused", Boolean),  # a search has let go of its worker, and none has taken it up again
+    Column("awaits", _ID, index=True),  # the model whose check must have passed before anybody takes this
     Index("work_by_state", "state", "lease_until"),
     Index("work_by_turn", "queue", "state", "tenant", "created_at"),
     Index("work_by_start", "queue", "tenant", "started_at"),
@@ -117,6 +118,25 @@ fetches = Table(
     metadata,
     Column("work_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
     Column("source", JSON, nullable=False),  # app.contracts.source, whole
+)
+
+# Outbox of results that go back to a registry: written with the job, due once it has succeeded, sent by a worker.
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("job_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("tenant", _TENANT, nullable=False),
+    Column("server", String(64), nullable=False),
+    Column("source_name", String(256), nullable=False),
+    Column("source_version", String(10), nullable=False),
+    Column("result_name", String(300), nullable=False),
+    Column("result_version", String(10)),  # null: not registered yet
+    Column("alias", String(255)),
+    Column("tags", JSON, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # null: the job has not ended, or it is registered, or given up
+    Column("lease_until", Float),
+    Index("registrations_by_result", "server", "result_name", "result_version"),
 )
 
 uploads = _noun(

@@ -15,7 +15,12 @@ from modelpress.options import DatasetOptions
 
 
 def pull(  # noqa: PLR0913  # each parameter is one option of the command line
-    place: Annotated[str, typer.Argument(help="https://…, or s3://STORE/key with a store that the operator named.")],
+    place: Annotated[
+        str,
+        typer.Argument(
+            help="https://…, s3://STORE/key with a store that the operator named, mlflow:NAME@ALIAS, mlflow:NAME/3."
+        ),
+    ],
     *,
     dataset: Annotated[bool, typer.Option("--dataset", help="It is a data set, not a model.")] = False,
     sha256: Annotated[str | None, typer.Option("--sha256", help="Digest that the bytes must have.")] = None,

@@ -63,6 +63,9 @@ def pulled(gateway: Gateway, refusal: SourceRefused | None = None) -> Iterator[N
     ("text", "fields"),
     [
         (MODEL, {"type": "https", "url": MODEL}),
+        ("mlflow:digits/3", {"type": "mlflow", "server": "default", "name": "digits", "version": "3"}),
+        ("mlflow:my digits@best_1", {"type": "mlflow", "name": "my digits", "alias": "best_1"}),
+        ("mlflow://lab/digits@best", {"type": "mlflow", "server": "lab", "name": "digits", "alias": "best"}),
         ("s3://lab/deep/m.onnx", {"type": "s3", "store": "lab", "key": "deep/m.onnx"}),
     ],
 )
@@ -70,7 +73,10 @@ def test_a_place_is_read(text: str, fields: dict[str, str]) -> None:
     assert fields.items() <= source_of(text).model_dump(mode="json").items()
 
 
-@pytest.mark.parametrize("text", ["s3://lab", "s3://lab/../m", "https://", "git://x/y", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["s3://lab", "s3://lab/../m", "https://", "git://x/y", "", "mlflow:digits", "mlflow:digits/0", "mlflow:a/b@c"],
+)
 def test_what_is_no_place_is_refused_in_words(text: str) -> None:
     with pytest.raises(InvalidInput, match="source"):
         source_of(text)

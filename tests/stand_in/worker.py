@@ -12,7 +12,7 @@ from workers.main import build, run
 def main() -> int:
     configure("INFO")
     app, worker = build(Settings(), Program("stand_in_child", (Path(__file__).parent,)))
-    run(app, worker, ["cpu", "checks"], 2)
+    run(app, worker, ["cpu", "checks", "egress"], 2)
     worker.resources.close()
     return 0
 

@@ -3,22 +3,22 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import structlog
 
 from app.errors import BadInput, PayloadTooLarge, SourceUnreachable
-from app.formats import HEAD_BYTES, refuse_unsafe_head
 from app.stores.sinks import Stored
 
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # before tries 2 to 6 without a byte between them
 _JITTER = 0.2
 
 log = structlog.get_logger(__name__)
+Answer = TypeVar("Answer")
 
 
 class Broken(Exception):
@@ -70,11 +70,25 @@ class _Arrival:
         self.file.write(chunk)
 
 
+async def patiently(action: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Do what may be Broken, six times at most; raises SourceUnreachable then, and what else `action` raises."""
+    for wait_s in _WAITS_S:
+        try:
+            return await action()
+        except Broken as broken:
+            log.info("source broke off", reason=str(broken))
+            await asyncio.sleep(max(broken.wait_s, wait_s * random.uniform(1, 1 + _JITTER)))
+    try:
+        return await action()
+    except Broken as broken:
+        raise SourceUnreachable(f"{broken} It was tried {len(_WAITS_S) + 1} times.") from broken
+
+
 async def download(opening: Opening, path: Path, limit: int, say: Say) -> Stored:
     """Write the source to `path`; return its digest and size.
 
     Raises PayloadTooLarge beyond `limit` bytes, SourceUnreachable when it breaks off again and again, BadInput when it
-    is empty, FormatUnsafe for a pickle, and what `opening` raises.
+    is empty, and what `opening` raises.
     """
     with path.open("wb") as file:
         arrival, tries = _Arrival(file, limit), 0
@@ -95,8 +109,6 @@ async def download(opening: Opening, path: Path, limit: int, say: Say) -> Stored
             break
     if not arrival.received:
         raise BadInput("The source is empty.")
-    with path.open("rb") as file:
-        refuse_unsafe_head(file.read(HEAD_BYTES))
     return Stored(arrival.digest.hexdigest(), arrival.received)
 
 

@@ -13,7 +13,7 @@ export function picker(place, kind, onChosen) {
   const select = h("select", { id: `${kind.noun}-select`, "aria-label": `${kind.label} already on the server` },
     h("option", { value: "" }, `no ${kind.label} chosen`));
   const or = h("div", { class: "or" }, "or take one that is here");
-  const address = h("input", { placeholder: "https://… or s3://store/key", "aria-label": `Address to pull the ${kind.label} from` });
+  const address = h("input", { placeholder: "https://…, s3://store/key, mlflow:name@alias", "aria-label": `Address to pull the ${kind.label} from` });
   const pull = h("button", { type: "button", class: "quiet" }, "Pull");
   const elsewhere = h("details", { class: "options" }, h("summary", {}, "Pull it from elsewhere"), h("div", { class: "field" }, address, pull,
     h("p", { class: "help" }, "The service fetches it. A store is one that the operator named.")));
@@ -44,7 +44,7 @@ export function picker(place, kind, onChosen) {
   }
   async function fetchFrom(text) {
     const source = sourceOf(text);
-    const name = (source.key ?? source.url.split(/[?#]/)[0]).split("/").pop() || null;
+    const name = source.name ?? ((source.key ?? source.url.split(/[?#]/)[0]).split("/").pop() || null);
     const [bar, line] = busy(name ?? text, "pulling", "Pulling");
     try {
       arrived(await checked(kind.noun, { source, format: kind.formatOf(name ?? ""), name, ...kind.fields() }, ({ stage, progress }) => {
@@ -95,8 +95,10 @@ export function picker(place, kind, onChosen) {
   });
 }
 
-// What the service is asked to fetch: an address, or an object by the name of its store.
+// What the service is asked to fetch: an address, or an object by the name of its store, a version of a registered model.
 function sourceOf(text) {
+  const version = text.match(/^mlflow:([^/@:]+)(?:\/(\d+)|@([^/@]+))$/);
+  if (version) return { type: "mlflow", name: version[1], ...(version[2] ? { version: version[2] } : { alias: version[3] }) };
   const store = text.match(/^s3:\/\/([^/]+)\/(.+)$/);
   return store ? { type: "s3", store: store[1], key: store[2] } : { type: "https", url: text };
 }

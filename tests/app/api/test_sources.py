@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from app.contracts.tasks import WorkKind
 from app.errors import NotFound, SourceRefused
-from app.outside import SourceStore
+from app.outside import MlflowServer, SourceStore
 from app.resources import Resources
 from app.settings import Settings
 from app.stores import fetches, work
@@ -25,7 +25,10 @@ SECRET = "very-hidden"
 def settings(settings: Settings) -> Settings:
     lab = SourceStore(url="s3://bucket/models", options={"aws_secret_access_key": SecretStr(SECRET)})
     return settings.model_copy(
-        update={"source_stores": {"lab": lab, "theirs": SourceStore(url="s3://other", tenants=["b"])}}
+        update={
+            "source_stores": {"lab": lab, "theirs": SourceStore(url="s3://other", tenants=["b"])},
+            "mlflow_servers": {"theirs": MlflowServer(url="https://mlflow.example.com", tenants=["b"])},
+        }
     )
 
 
@@ -48,9 +51,8 @@ async def test_what_is_pulled_is_fetched_then_checked(
 ) -> None:
     found = await made(client, HTTPS, noun)
     assert (found["state"], found["sha256"], found["size_bytes"]) == ("checking", None, 0)
-    assert found["origin"] == {
-        "type": "https", "url": "https://models.example.com/deep/m.onnx", "store": None, "key": None,
-    }  # fmt: skip
+    origin = {name: value for name, value in found["origin"].items() if value is not None}
+    assert origin == {"type": "https", "url": "https://models.example.com/deep/m.onnx"}
     fetch(resources, worker, found["id"])
     read = (await client.get(f"/v1/{noun}/{found['id']}")).json()
     assert (read["state"], read["sha256"], read["size_bytes"]) == ("checking", "e" * 64, 77)
@@ -107,6 +109,11 @@ async def test_a_signature_in_the_address_is_shown_nowhere_and_gone_once_fetched
         ({"type": "s3", "store": "lab", "key": "//"}, "validation-error", "/source/key"),
         ({"type": "s3", "store": "s3://bucket", "key": "m"}, "validation-error", "/source/store"),
         ({"type": "git"}, "validation-error", "/source"),
+        ({"type": "mlflow", "server": "theirs", "name": "m", "version": "1"}, "validation-error", "/source/server"),
+        ({"type": "mlflow", "name": "m"}, "validation-error", "/source"),
+        ({"type": "mlflow", "name": "m", "version": "1", "alias": "a"}, "validation-error", "/source"),
+        ({"type": "mlflow", "name": "m/../x", "version": "1"}, "validation-error", "/source/name"),
+        ({"type": "mlflow", "name": "m", "version": "1/../2"}, "validation-error", "/source/version"),
     ],
 )
 async def test_a_source_that_may_not_be_asked_is_pointed_at(
@@ -147,3 +154,28 @@ async def test_a_failed_fetch_rejects_the_model_and_forgets_the_address(
 
 def test_options_of_a_store_are_not_printed(gateway: FastAPI) -> None:
     assert SECRET not in repr(gateway.state.resources.settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, {}),
+        ({"token": "t"}, {"authorization": "Bearer t"}),
+        ({"token": "t", "username": "u"}, {"authorization": "Basic dTp0"}),
+    ],
+)
+def test_a_server_is_asked_with_what_the_operator_gave(given: dict[str, str], sent: dict[str, str]) -> None:
+    server = MlflowServer.model_validate({"url": "https://mlflow.example.com/", **given})
+    assert (server.url, server.headers()) == ("https://mlflow.example.com", sent)
+
+
+@pytest.mark.parametrize("url", ["https://a:b@example.com", "ftp://example.com", "example.com"])
+def test_a_server_is_an_address_without_credentials(url: str) -> None:
+    with pytest.raises(ValueError, match="a server is"):
+        MlflowServer(url=url)
+
+
+@pytest.mark.parametrize("url", ["/srv/models", "file:///srv", "https://example.com/x", "s3://"])
+def test_a_store_is_a_bucket(url: str) -> None:
+    with pytest.raises(ValueError, match="a source store is"):
+        SourceStore(url=url)
