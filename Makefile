@@ -65,6 +65,7 @@ demo-stop: ## end the service that a demo left running
 
 test: install ## run the test suite (PYTEST_ARGS="tests/app -x" narrows it)
 	@test -x $(TOOLS)/helm || $(BIN)/python tools/fetch_kubectl.py $(TOOLS) || echo "no helm: the chart's tests are skipped"
+	@$(MAKE) $(TOOLS)/mlflow/bin/mlflow || echo "no MLflow: the tests against a real registry are skipped"
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: check-python k8s-check check-docker check-compose ## run every static check (-k: go on after a failure)
@@ -90,6 +91,12 @@ $(TOOLS)/helm: tools/fetch_kubectl.py | $(STAMP)
 $(TOOLS)/checkov/bin/checkov: tools/checkov-constraints.txt
 	$(PYTHON) -m venv $(TOOLS)/checkov
 	$(TOOLS)/checkov/bin/python -m pip install --quiet -c tools/checkov-constraints.txt checkov
+	@touch $@
+
+# Likewise; a server for the tests of pulling from a registry and of answering in it, and ONNX to log models with.
+$(TOOLS)/mlflow/bin/mlflow: tools/mlflow-constraints.txt
+	$(PYTHON) -m venv $(TOOLS)/mlflow
+	$(TOOLS)/mlflow/bin/python -m pip install --quiet -c tools/mlflow-constraints.txt mlflow onnx onnxruntime
 	@touch $@
 
 k8s-check: install $(TOOLS)/helm $(TOOLS)/checkov/bin/checkov ## helm lint, every rendering against schemas, our own assertions, checkov

@@ -298,6 +298,13 @@ class UrlForbidden(BadInput):
     cure = "Use a public https address, or ask the operator to allow the host."
 
 
+class SourceRefused(BadInput):
+    """The source of a model or a data set answered that it does not give it, or names something that is not there."""
+
+    slug, title = "source-refused", "The source does not give this"
+    cure = "Check the name, the address and the access; the operator names the stores and servers that may be asked."
+
+
 class OffsetMismatch(Conflict):
     """The part does not start where the upload stands."""
 
@@ -397,12 +404,8 @@ class ServiceBusy(ServiceFault):
     cure = "Send the request again after the seconds that Retry-After names."
 
 
-def every_problem() -> list[type[ModelpressError]]:
-    """Return every error class once, by slug: the registry behind docs/problems.md and OpenAPI."""
-    found: dict[str, type[ModelpressError]] = {}
-    pending: list[type[ModelpressError]] = [ModelpressError]
-    while pending:
-        kind = pending.pop(0)
-        found.setdefault(kind.slug, kind)
-        pending.extend(kind.__subclasses__())
-    return sorted(found.values(), key=lambda kind: kind.slug)
+class SourceUnreachable(ServiceFault):
+    """The source of a model or a data set did not answer, or broke off again and again."""
+
+    slug, title, status = "source-unreachable", "The source does not answer", 502
+    cure = "See whether the source is up, then ask for it again; what was tried stands in the detail."

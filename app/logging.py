@@ -57,6 +57,8 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in ("httpx", "httpcore"):  # they write whole addresses, and a query may be a signature
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def harmless(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from app.errors import PROBLEM_BASE, every_problem
+from app.errors import PROBLEM_BASE, ModelpressError
 
 _PAGE = Path(__file__).parent.parent / "docs" / "problems.md"
 _HEAD = """\
@@ -15,6 +15,17 @@ work later, `at_fault` who must act. Failed jobs carry the same object.
 
 This page is written by `python -m app.problems_page`.
 """
+
+
+def every_problem() -> list[type[ModelpressError]]:
+    """Return every error class once, by slug."""
+    found: dict[str, type[ModelpressError]] = {}
+    pending: list[type[ModelpressError]] = [ModelpressError]
+    while pending:
+        kind = pending.pop(0)
+        found.setdefault(kind.slug, kind)
+        pending.extend(kind.__subclasses__())
+    return sorted(found.values(), key=lambda kind: kind.slug)
 
 
 def page() -> str:

@@ -7,6 +7,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.networks import is_loopback
+from app.outside import MlflowServer, SourceStore
 
 _GIB = 1 << 30
 
@@ -42,8 +43,12 @@ class Settings(BaseSettings):
     port: int = 8000
     # Tenant names by API key. Without keys only a loopback bind of the embedded profile starts.
     api_keys: dict[SecretStr, str] = {}
-    allow_private_urls: bool = False  # webhooks to loopback and private addresses: for tests and closed networks
+    allow_private_urls: bool = False  # webhooks, sources at private addresses: for tests and closed networks
     webhook_secret: SecretStr = SecretStr("")  # signs the webhooks of jobs that no trigger started; empty: unsigned
+    source_stores: dict[str, SourceStore] = {}  # by the name that a tenant says in place of a bucket
+    mlflow_servers: dict[str, MlflowServer] = {}  # by the name that a source or a trigger says
+    fetch_seconds: int = 3_600  # pulling a model or a data set may take this long, retries included
+    fetch_idle_s: float = 30.0  # a source that is silent for longer is asked again
     log_level: str = "INFO"
     metrics_port: int = Field(0, ge=0, le=65_535)  # where a worker tells its figures; 0: nowhere
     metrics_host: str = "127.0.0.1"

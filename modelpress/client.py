@@ -27,6 +27,7 @@ from modelpress.errors import InvalidInput, problem_error
 from modelpress.folders import holds_onnx, zip_folder
 from modelpress.following import follow
 from modelpress.options import BenchmarkOptions, DatasetOptions, JobOptions
+from modelpress.places import SourceLike, name_of, source_of
 from modelpress.steps import StepLike, goal_of, recipe_of
 from modelpress.transport import Call, Retry, Transport
 from modelpress.uploads import Progress, upload_file
@@ -110,6 +111,41 @@ class Client:
         chosen = format or _dataset_format(source)
         upload = self.upload(source, progress)
         fields = {"name": source.name, **options, "upload": upload.id, "format": chosen}
+        return self._create_checked("/v1/datasets", _valid(DatasetCreate, fields), Dataset, wait=wait)
+
+    def pull_model(
+        self,
+        place: SourceLike,
+        format: ModelFormat | None = None,  # noqa: A002  # the API's word
+        name: str | None = None,
+        *,
+        sha256: str | None = None,
+        wait: bool = True,
+    ) -> Model:
+        """Let the server pull a model from `https://…`, `s3://store/key` or `mlflow:name@alias`; wait for its check.
+
+        Raises ProblemError with the reason when it cannot be had or is rejected.
+        """
+        source = source_of(place)
+        called = name_of(source)
+        chosen = format or ("huggingface" if called.endswith(".zip") else "onnx")
+        fields = {"source": _with_digest(source, sha256), "format": chosen, "name": name or called or None}
+        return self._create_checked("/v1/models", _valid(ModelCreate, fields), Model, wait=wait)
+
+    def pull_dataset(
+        self,
+        place: SourceLike,
+        format: DatasetFormat | None = None,  # noqa: A002  # the API's word
+        *,
+        sha256: str | None = None,
+        wait: bool = True,
+        **options: Unpack[DatasetOptions],
+    ) -> Dataset:
+        """Let the server pull a data set; as `pull_model`."""
+        source = source_of(place)
+        chosen = format or _dataset_format(Path(name_of(source)))
+        fields = {**options, "source": _with_digest(source, sha256), "format": chosen}
+        fields["name"] = options.get("name") or name_of(source)
         return self._create_checked("/v1/datasets", _valid(DatasetCreate, fields), Dataset, wait=wait)
 
     def model(self, model_id: str) -> Model:
@@ -320,6 +356,10 @@ class Client:
         if found.error:
             raise problem_error(found.error)
         return found
+
+
+def _with_digest(source: BaseModel, sha256: str | None) -> dict[str, object]:
+    return source.model_dump(mode="json", exclude_none=True) | ({"sha256": sha256} if sha256 else {})
 
 
 def _id(resource: Model | Dataset | Job | Artifact | str) -> str:

@@ -85,11 +85,14 @@ def _start(options: StackOptions, children: list[Child], stop: Event) -> None:
 
 
 def _workers(env: Mapping[str, str], options: StackOptions) -> list[Program]:
-    """One worker for jobs, one for checks so that an upload's verdict never waits for a job, and the sweeper."""
+    """One worker for jobs, one for checks so that an upload's verdict never waits for a job, and the sweeper.
+
+    What is pulled from elsewhere waits for its source more than it works, so it goes with the checks.
+    """
     python = [sys.executable, "-m"]
     roles = {
         "worker": [*python, "workers.main", "--queues", "cpu"],
-        "checks": [*python, "workers.main", "--queues", "checks"],
+        "checks": [*python, "workers.main", "--queues", "checks,egress", "--concurrency", "2"],
         "sweeper": [*python, "workers.sweeper"],
     }
     own = {"checks": _with_next_metrics_port(env)}

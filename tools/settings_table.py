@@ -25,8 +25,14 @@ MEANINGS = {
     "host": "address that the gateway binds; anything but loopback needs keys",
     "port": "port of the gateway",
     "api_keys": "tenant names by API key, a JSON object",
-    "allow_private_urls": "let webhooks reach loopback and private addresses (tests and closed networks)",
+    "allow_private_urls": "let webhooks and sources reach loopback and private addresses (tests and closed networks)",
     "webhook_secret": "signs the webhooks of jobs that no trigger started; empty: unsigned",
+    "source_stores": "stores that models may be pulled from, a JSON object by name: "
+    '`{"NAME": {"url": "s3://bucket/prefix", "tenants": ["a"], "options": {…}}}`; without `tenants` for all',
+    "mlflow_servers": "MLflow servers that models may be pulled from and registered in, a JSON object by name: "
+    '`{"default": {"url": "https://…", "token": "…", "username": "…", "tenants": ["a"]}}`',
+    "fetch_seconds": "pulling a model or a data set may take this long, retries included, seconds",
+    "fetch_idle_s": "a source that is silent for longer is asked again, seconds",
     "log_level": "lowest level that is logged",
     "metrics_port": "port at which a worker answers Prometheus; 0: none. The gateway answers at its own port",
     "metrics_host": "address that this port is bound to; `0.0.0.0` lets other machines fetch the figures",

@@ -23,9 +23,11 @@ from app.settings import Settings
 from workers import figures
 from workers.child import Program, environment
 from workers.nursery import CHECKING, COMPUTING, Nursery
+from workers.registering import register_due
 from workers.sandbox import EXIT_UNCONFINED, LEVELS, reached_here
 from workers.scratch import remove_leftovers
 from workers.supervisor import Rules
+from workers.sweeper import repeat
 from workers.tasks import Worker, register
 
 _DAY_S = 86_400  # longer than most work: the lease and the sweeper recover lost work, not the broker's redelivery
@@ -92,6 +94,8 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
     for queue in nurseries.keys() & set(queues):
         nurseries[queue].warm()
     log.info("worker starts", queues=list(queues), concurrency=concurrency, leftovers=removed)
+    if Queue.EGRESS.value in queues:
+        _register_beside(worker)
     signals.worker_shutting_down.connect(lambda **_kw: worker.rules.drain.set(), weak=False)
     arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={settings.log_level}"]
@@ -100,17 +104,29 @@ def run(app: Celery, worker: Worker, queues: Sequence[str], concurrency: int) ->
         nursery.close()
 
 
+def _register_beside(worker: Worker) -> None:
+    """Send results back to registries, from the process that may reach out, until it drains.
+
+    A try that is cut off is made again elsewhere.
+    """
+    resources, stop = worker.resources, worker.rules.drain
+    every_s = resources.settings.sweep_every_s
+    arguments = (lambda: register_due(resources), every_s, stop)
+    threading.Thread(target=repeat, args=arguments, name="registrations", daemon=True).start()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="workers.main", description=__doc__)
-    parser.add_argument("--queues", default=Queue.CPU.value, help="comma-separated: cpu, gpu, checks")
+    parser.add_argument("--queues", default=Queue.CPU.value, help="comma-separated: cpu, gpu, checks, egress")
     parser.add_argument("--concurrency", type=int, default=1, help="pieces of work at a time")
     options = parser.parse_args(arguments)
     queues = [Queue(name).value for name in options.queues.split(",")]
     settings = Settings()
     configure(settings.log_level)
     level = reached_here(settings.scratch)
-    if LEVELS.index(level) < LEVELS.index(settings.sandbox_floor):
+    opens_uploads = queues != [Queue.EGRESS.value]  # what is pulled is moved and opened elsewhere
+    if opens_uploads and LEVELS.index(level) < LEVELS.index(settings.sandbox_floor):
         log.error(
             f"this machine confines compute children at level {level}, and {settings.sandbox_floor} is required: "
             "uploads would be opened with less isolation. Run on Linux 5.13 or newer with Landlock and seccomp, or set "

@@ -21,11 +21,12 @@ from app.errors import DependencyUnavailable, InsufficientStorage, ModelpressErr
 from app.interruptions import reach
 from app.problems import problem_of
 from app.resources import Resources
-from app.stores import checkpoints, results, searches, turns, work
+from app.stores import checkpoints, fetches, results, searches, turns, work
 from app.stores.blobs import address
 from app.stores.records import Transaction
 from app.traces import NoSpan, logged
 from workers import searching
+from workers.fetching.pull import Leave, Pulled, pull
 from workers.heartbeat import Heartbeat
 from workers.keeping import Keeper, with_earlier
 from workers.kinds import benchmark, check_dataset, check_model, compress, search
@@ -65,14 +66,17 @@ class Worker:
 
 
 def register(app: Celery, worker: Worker) -> None:
-    """Give the Celery app one task per kind of work; each takes one id."""
+    """Give the Celery app one task per kind of work; each takes one id.
+
+    A task does whatever waits in the queue of that id, so every worker knows every kind.
+    """
 
     def add(kind: WorkKind) -> None:
         @app.task(name=kind.task, shared=False)  # type: ignore[untyped-decorator] # Celery has no types
         def _task(work_id: str) -> None:
             perform(worker, work_id)
 
-    for kind in KINDS:
+    for kind in WorkKind:
         add(kind)
 
 
@@ -130,6 +134,9 @@ def _attempt(worker: Worker, held: work.Claim) -> None:
 def _run(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> None:
     settings = worker.resources.settings
     reach(settings, "claimed")
+    if held.kind == WorkKind.FETCH:
+        _fetch(worker, held, pulse, folder)
+        return
     if held.kind == WorkKind.SEARCH and _insist(worker, pulse, lambda: _is_surveyed(worker, held)):
         _go_on(worker, held, pulse)
         return
@@ -167,6 +174,32 @@ def _compute(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -
     reach(settings, "answered")
     with pulse.span.begin("store"):
         return outcome, _insist(worker, pulse, lambda: kind.publish(worker.resources, held, outcome, folder))
+
+
+def _fetch(worker: Worker, held: work.Claim, pulse: Heartbeat, folder: Path) -> None:
+    """Pull what the work is made of, store it, and hand the work on to its check."""
+    resources = worker.resources
+    leave = Leave(pulse, worker.rules.drain, resources.settings, held.max_run_s)
+    pulled = _insist(worker, pulse, lambda: pull(resources, held, folder, leave))
+    if not isinstance(pulled, Pulled):
+        _settle(worker, held, pulse, pulled)
+        return
+    _insist(worker, pulse, lambda: resources.blobs.put_file(pulled.path))
+    reach(resources.settings, "stored")
+    _insist(worker, pulse, pulse.flush)
+    bell = _insist(worker, pulse, lambda: _hand_on(worker, held, pulled))
+    resources.broker.ring(bell.kind, bell.id, bell.queue, bell.trace)
+    reach(resources.settings, "ended")
+    log.info("fetched", size_bytes=pulled.stored.size_bytes, sha256=pulled.stored.sha256)
+
+
+def _hand_on(worker: Worker, held: work.Claim, pulled: Pulled) -> work.Bell:
+    with worker.resources.database.transaction() as tx:
+        bell = fetches.hand_on(tx, held, pulled.stored, pulled.origin, worker.resources.settings.check_seconds)
+        if bell is None:
+            raise Displaced
+        reach(worker.resources.settings, "recorded")
+        return bell
 
 
 def _go_on(worker: Worker, held: work.Claim, pulse: Heartbeat) -> None:

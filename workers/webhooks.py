@@ -92,15 +92,25 @@ def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool)
     Raises UrlForbidden for an address that may not be contacted, httpx.HTTPError and OSError when there is no answer
     within LIMIT_S, also when it comes byte by byte.
     """
+    return asyncio.run(_status(pinned("POST", url, headers, body, allow_private=allow_private)))
+
+
+def pinned(
+    method: str, url: str, headers: dict[str, str], body: bytes | None = None, *, allow_private: bool
+) -> httpx.Request:
+    """Return a request to the one address that was examined, so that the name cannot lead elsewhere a moment later.
+
+    Raises UrlForbidden for an address that may not be contacted, OSError when the name has none.
+    """
     parts = urlsplit(url)
     target = resolve(url, allow_private=allow_private)
     host = f"[{target}]" if ":" in target else target
     port = parts.port or _PORTS[parts.scheme]
-    pinned = urlunsplit((parts.scheme, f"{host}:{port}", parts.path or "/", parts.query, ""))
+    address = urlunsplit((parts.scheme, f"{host}:{port}", parts.path or "/", parts.query, ""))
     headers = {**headers, "host": parts.netloc.rpartition("@")[2]}
-    extensions = {"sni_hostname": parts.hostname or ""}
-    request = httpx.Request("POST", pinned, content=body, headers=headers, extensions=extensions)
-    return asyncio.run(_status(request))
+    return httpx.Request(
+        method, address, content=body, headers=headers, extensions={"sni_hostname": parts.hostname or ""}
+    )
 
 
 async def _status(request: httpx.Request) -> int:

@@ -10,7 +10,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BadInput, PayloadTooLarge, UnsupportedEncoding
-from app.services.formats import refuse_unsafe_name
+from app.formats import refuse_unsafe_name
 from app.services.uploads import SenderGone
 
 _IDLE_S = 60.0  # a sender that is silent for this long is gone

@@ -24,9 +24,9 @@ from app.errors import (
     StorageQuotaExceeded,
     UnsupportedEncoding,
 )
+from app.formats import refuse_unsafe_name
 from app.services import uploads
 from app.services.caller import Caller
-from app.services.formats import refuse_unsafe_name
 
 REFUSALS = documented(
     BadInput,

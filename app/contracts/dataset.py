@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.contracts.base import Contract, DatasetId, DisplayName, Sha256, Tags, Timestamp, UploadId
 from app.contracts.model import CheckState
 from app.contracts.problem import Problem
+from app.contracts.source import DatasetSource, Origin, refuse_unclear
 
 DatasetFormat = Literal["npz", "csv", "jsonl", "parquet"]
 
@@ -34,15 +35,21 @@ class Splits(Contract):
 
 
 class DatasetCreate(Contract):
-    """Make a data set of a completed upload."""
+    """Make a data set of a completed upload, or of what the service pulls from elsewhere."""
 
-    upload: UploadId
+    upload: UploadId | None = None
+    source: DatasetSource | None = Field(None, description="where to pull the bytes from, in place of an upload")
     format: DatasetFormat = "npz"
     name: DisplayName | None = None
     columns: Columns = Columns()
     splits: Splits = Splits()
     max_length: int = Field(64, ge=1, le=8192, description="tokens per text")
     tags: Tags = {}
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "DatasetCreate":
+        refuse_unclear(self.upload, self.source)
+        return self
 
 
 class ColumnSummary(Contract):
@@ -65,14 +72,17 @@ class DatasetSummary(Contract):
 
 
 class Dataset(Contract):
-    """An uploaded data set."""
+    """An uploaded or pulled data set."""
 
     id: DatasetId
     name: str
     format: DatasetFormat
     state: CheckState
-    size_bytes: int
-    sha256: Sha256
+    stage: str = Field("", description="what the check, or the pulling before it, is about")
+    progress: float = Field(0.0, ge=0, le=1, description="of the pulling, then of the check")
+    size_bytes: int = Field(description="0 until a pulled data set has arrived")
+    sha256: Sha256 | None = Field(description="of the bytes as they came; null until a pulled data set has arrived")
+    origin: Origin = Origin()
     columns: Columns = Columns()
     splits: Splits = Splits()
     max_length: int = 64

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from app.contracts.base import ArtifactId, Contract, DatasetId, JobId, ModelId, Timestamp
+from app.contracts.base import ArtifactId, Contract, DatasetId, JobId, ModelId, Sha256, Timestamp
 from app.contracts.job import JobState
+from app.contracts.source import Origin
 
 
 class Descendant(Contract):
@@ -19,7 +20,9 @@ class Descendant(Contract):
 
 
 class Lineage(Contract):
-    """The descendants of a model, newest first."""
+    """Where a model came from, and its descendants, newest first."""
 
     model: ModelId
+    origin: Origin = Origin()
+    sha256: Sha256 | None = None
     descendants: list[Descendant]

@@ -3,10 +3,11 @@
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.contracts.base import Contract, DisplayName, ModelId, Sha256, Tags, Timestamp, UploadId
 from app.contracts.problem import Problem
+from app.contracts.source import ModelSource, Origin, refuse_unclear
 
 ModelFormat = Literal["onnx", "huggingface"]
 
@@ -20,12 +21,18 @@ class CheckState(StrEnum):
 
 
 class ModelCreate(Contract):
-    """Make a model of a completed upload."""
+    """Make a model of a completed upload, or of what the service pulls from elsewhere."""
 
-    upload: UploadId
+    upload: UploadId | None = None
+    source: ModelSource | None = Field(None, description="where to pull the bytes from, in place of an upload")
     format: ModelFormat = "onnx"
     name: DisplayName | None = None
     tags: Tags = {}
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "ModelCreate":
+        refuse_unclear(self.upload, self.source)
+        return self
 
 
 _FLOATS = frozenset({"float", "float16", "double", "bfloat16"})
@@ -69,14 +76,17 @@ class ModelSummary(Contract):
 
 
 class Model(Contract):
-    """An uploaded model."""
+    """An uploaded or pulled model."""
 
     id: ModelId
     name: str
     format: ModelFormat
     state: CheckState
-    size_bytes: int
-    sha256: Sha256 = Field(description="of the bytes as uploaded")
+    stage: str = Field("", description="what the check, or the pulling before it, is about")
+    progress: float = Field(0.0, ge=0, le=1, description="of the pulling, then of the check")
+    size_bytes: int = Field(description="0 until a pulled model has arrived")
+    sha256: Sha256 | None = Field(description="of the bytes as they came; null until a pulled model has arrived")
+    origin: Origin = Origin()
     tags: Tags = {}
     created_at: Timestamp
     summary: ModelSummary | None = None

@@ -33,6 +33,7 @@ class WorkKind(StrEnum):
     COMPRESS = "compress"
     BENCHMARK = "benchmark"
     SEARCH = "search"
+    FETCH = "fetch"
 
     @property
     def task(self) -> str:
@@ -46,6 +47,7 @@ class Queue(StrEnum):
     CPU = "cpu"
     GPU = "gpu"
     CHECKS = "checks"
+    EGRESS = "egress"
 
 
 class InputModel(Contract):

@@ -4,11 +4,13 @@ from typing import Literal
 
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
-from app.contracts.base import Contract, DatasetId, DisplayName, JobId, ModelId, Timestamp, TriggerId
+from app.contracts.base import Contract, DatasetId, DisplayName, JobId, ModelId, Tags, Timestamp, TriggerId
 from app.contracts.goal import Goal
 from app.contracts.job import Guard, Limits, TaskName, refuse_unclear
 from app.contracts.recipe import Recipe
+from app.contracts.source import RegisteredAlias, SourceName
 
+JOB_TAG = "modelpress.job"  # of every version that the service registers; what has it starts no job
 TriggerKind = Literal["standard", "mlflow", "cloudevents", "schedule"]
 
 
@@ -54,6 +56,27 @@ class ScheduleOutcome(Contract):
     missed: int = Field(0, description="later due times that had passed as well: one job stands for all, up to 1000")
 
 
+class RegistryResult(Contract):
+    """What the result becomes in the registry."""
+
+    name: str = Field(
+        "{name}-compressed",
+        pattern=r"^[^/:{}\x00-\x1f]*(\{name\})?[^/:{}\x00-\x1f]*$",
+        min_length=1,
+        max_length=200,
+        description="registered model that gets a version; {name} stands for the delivered one's name",
+    )
+    alias: RegisteredAlias | None = Field("compressed", description="alias to set on that version; null: none")
+    tags: Tags = Field({}, description="further tags of that version")
+
+
+class RegistryLoop(Contract):
+    """Pull the version that a delivery of MLflow names, and register the result."""
+
+    server: SourceName = Field("default", description="server that the operator named (MODELPRESS_MLFLOW_SERVERS)")
+    result: RegistryResult | None = Field(RegistryResult(), description="null: the result is not registered")
+
+
 class TriggerCreate(Contract):
     """Store a recipe, or a goal, behind a hook or a schedule."""
 
@@ -67,6 +90,7 @@ class TriggerCreate(Contract):
     model: ModelId | None = Field(
         None, description="the model to compress when the delivery names none of ours; a schedule needs it"
     )
+    mlflow: RegistryLoop | None = Field(None, description="for kind mlflow: compress the version that is delivered")
     task: TaskName = "classification"
     seed: int = Field(0, ge=0, lt=2**31)
     guard: Guard | None = None
@@ -77,6 +101,9 @@ class TriggerCreate(Contract):
     @model_validator(mode="after")
     def _one_of_two(self) -> "TriggerCreate":
         refuse_unclear(self.recipe, self.goal, self.guard)
+        if self.mlflow is not None and (self.kind != "mlflow" or self.model is not None):
+            msg = "`mlflow` needs the kind mlflow, and no `model`: the delivery names the one to compress"
+            raise ValueError(msg)
         return self
 
 
@@ -97,6 +124,7 @@ class Trigger(Contract):
     goal: Goal | None = None
     dataset: DatasetId | None
     model: ModelId | None
+    mlflow: RegistryLoop | None = None
     task: TaskName
     seed: int
     guard: Guard | None

@@ -1,7 +1,7 @@
 """Jobs: submitted, read, listed, cancelled, followed. The row first, then the doorbell."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from app.contracts.base import Page, new_id
@@ -26,10 +26,15 @@ _NOTHING_KEPT = (
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a submission comes from: the client's idempotency key, and the trigger that made it."""
+    """Where a submission comes from: the client's idempotency key, and the trigger that made it.
+
+    `brings` records the model in the same transaction, and the job waits for its check.
+    """
 
     key: str | None = None
     trigger: str | None = None
+    brings: Callable[[records.Transaction], work.Ticket] | None = None
+    after: Callable[[records.Transaction, str], None] | None = None  # records what follows from the job of this id
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ def submit(caller: Caller, request: JobCreate, origin: Origin = Origin()) -> Sub
     """
     if origin.key is None:
         return Submission(_record(caller, request, origin))
-    known = _reserve(caller, origin.key, request)
+    # The model that a submission brings has another id each time, so it is not what makes two requests one.
+    asked = request if origin.brings is None else request.model_copy(update={"model": f"mdl_{'0' * 26}"})
+    known = _reserve(caller, origin.key, asked)
     if known is not None:
         return Submission(known, replayed=True)
     try:
@@ -190,14 +197,18 @@ def record(tx: records.Transaction, caller: Caller, request: JobCreate, origin: 
     queue = Queue.GPU if request.device == "cuda" else Queue.CPU
     limits, kind = request.limits, WorkKind.COMPRESS if request.goal is None else WorkKind.SEARCH
     times_s = (limits.max_run_s, limits.max_queue_s)
-    ticket = work.Ticket(job_id, caller.tenant, kind, queue, *times_s, trace=caller.trace)
-    refuse_impossible(tx, caller, request)
+    awaits = None if origin.brings is None else request.model
+    ticket = work.Ticket(job_id, caller.tenant, kind, queue, *times_s, trace=caller.trace, awaits=awaits)
+    first = ticket if origin.brings is None else origin.brings(tx)
+    refuse_impossible(tx, caller, request, awaits=awaits)
     refuse_over_quota(tx, caller)
     columns = {"document": request.model_dump(mode="json"), "trigger_id": origin.trigger}
     records.add(tx, jobs, caller.tenant, job_id, columns)
     work.enqueue(tx, ticket)
+    if origin.after is not None:
+        origin.after(tx, job_id)
     job = job_of(records.get(tx, jobs, caller.tenant, job_id))
     if origin.key is not None:
         answer = {"status": _ACCEPTED, "location": f"/v1/jobs/{job_id}", "body": job.model_dump(mode="json")}
         records.answer_key(tx, caller.tenant, origin.key, answer)
-    return Recorded(job, ticket)
+    return Recorded(job, first)

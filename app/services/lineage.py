@@ -1,4 +1,4 @@
-"""What became of a model."""
+"""Where a model came from, and what became of it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,9 +15,14 @@ _MOST = 1_000  # jobs looked at, newest first
 def read(caller: Caller, model_id: str) -> Lineage:
     """Return the jobs that compressed the model, learned from it or trained it; raises NotFound."""
     with caller.resources.database.reading() as tx:
-        records.get(tx, models, caller.tenant, model_id)
+        model = records.get(tx, models, caller.tenant, model_id)
         rows = records.page(tx, jobs, caller.tenant, records.Cursor(_MOST))
-    return Lineage(model=model_id, descendants=[found for row in rows for found in _descendants(model_id, row)])
+    return Lineage(
+        model=model_id,
+        origin=model["document"].get("origin", {}),
+        sha256=model["sha256"] or None,
+        descendants=[found for row in rows for found in _descendants(model_id, row)],
+    )
 
 
 def _descendants(model_id: str, row: records.Record) -> Iterator[Descendant]:

@@ -1,13 +1,15 @@
 """Models: made of stored bytes, checked by a worker, listed, deleted. Opens no model."""
 
 from collections.abc import Iterator
+from typing import Any
 
+from app import formats
 from app.contracts.base import Page, new_id
 from app.contracts.job import JobState
 from app.contracts.model import CheckState, Model, ModelCreate
 from app.contracts.tasks import Queue, WorkKind
 from app.errors import Conflict, PayloadTooLarge
-from app.services import formats, uploads
+from app.services import sources, uploads
 from app.services.caller import Caller, timestamp
 from app.services.quotas import refuse_over_quota
 from app.services.recorded import named_models
@@ -16,30 +18,36 @@ from app.stores.tables import benchmarks, jobs, models
 
 
 def create(caller: Caller, request: ModelCreate) -> Model:
-    """Record a model of a finished upload and have it checked; the answer is `checking`."""
-    settings = caller.resources.settings
-    formats.refuse_unsafe_name(request.name)
+    """Record a model of a finished upload, or one to be pulled, and have it checked; the answer is `checking`."""
     model_id = new_id("mdl")
-    limit_s, trace = settings.check_seconds, caller.trace
-    ticket = work.Ticket(model_id, caller.tenant, WorkKind.CHECK_MODEL, Queue.CHECKS, limit_s, trace=trace)
     with caller.resources.database.transaction() as tx:
-        stored = uploads.finished(tx, caller, request.upload)
-        if stored.size_bytes > settings.max_model_bytes:
-            msg = f"Models may have up to {settings.max_model_bytes} bytes."
-            raise PayloadTooLarge(msg)
-        document = {
-            "upload": request.upload,
-            "name": request.name or model_id,
-            "format": request.format,
-            "tags": request.tags,
-            "size_bytes": stored.size_bytes,
-        }
-        records.add(tx, models, caller.tenant, model_id, {"document": document, "sha256": stored.sha256})
-        refuse_over_quota(tx, caller)
-        work.enqueue(tx, ticket)
+        ticket = record(tx, caller, model_id, request)
         model = model_of(records.get(tx, models, caller.tenant, model_id))
     caller.resources.broker.ring(ticket.kind, model_id, ticket.queue, ticket.trace)
     return model
+
+
+def record(tx: records.Transaction, caller: Caller, model_id: str, request: ModelCreate) -> work.Ticket:
+    """Record a new model and the work on it; return the ticket to ring for after the commit."""
+    formats.refuse_unsafe_name(request.name)
+    document: dict[str, Any] = {"name": request.name or model_id, "format": request.format, "tags": request.tags}
+    if request.source is not None:
+        document |= sources.arriving(tx, caller, request.source)
+        records.add(tx, models, caller.tenant, model_id, {"document": document, "sha256": ""})
+        refuse_over_quota(tx, caller)
+        return sources.enqueue(tx, caller, model_id, request.source)
+    stored = uploads.finished(tx, caller, request.upload)
+    settings = caller.resources.settings
+    if stored.size_bytes > settings.max_model_bytes:
+        msg = f"Models may have up to {settings.max_model_bytes} bytes."
+        raise PayloadTooLarge(msg)
+    document |= {"upload": request.upload, "size_bytes": stored.size_bytes}
+    records.add(tx, models, caller.tenant, model_id, {"document": document, "sha256": stored.sha256})
+    refuse_over_quota(tx, caller)
+    limit_s, trace = settings.check_seconds, caller.trace
+    ticket = work.Ticket(model_id, caller.tenant, WorkKind.CHECK_MODEL, Queue.CHECKS, limit_s, trace=trace)
+    work.enqueue(tx, ticket)
+    return ticket
 
 
 def read(caller: Caller, model_id: str) -> Model:
@@ -73,7 +81,9 @@ def model_of(row: records.Record) -> Model:
         id=row["id"],
         **{name: value for name, value in row["document"].items() if name != "upload"},
         state=check_state(row["state"]),
-        sha256=row["sha256"],
+        stage=row["stage"],
+        progress=row["progress"],
+        sha256=row["sha256"] or None,
         created_at=timestamp(row["created_at"]),
         summary=row["summary"],
         error=row["error"],

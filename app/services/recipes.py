@@ -20,9 +20,14 @@ _WITH_CLASSES = frozenset({"classification", "multilabel"})
 Fault = tuple[str, str]
 
 
-def refuse_impossible(tx: records.Transaction, caller: Caller, request: JobCreate) -> None:
-    """Raise BadInput with a pointer to each thing that cannot work; Conflict while an input is still being checked."""
-    faults = [*faults_of_goal(request), *_data_faults(request), *_reference_faults(tx, caller, request)]
+def refuse_impossible(
+    tx: records.Transaction, caller: Caller, request: JobCreate, *, awaits: str | None = None
+) -> None:
+    """Raise BadInput with a pointer to each thing that cannot work; Conflict while an input is still being checked.
+
+    The model `awaits` may be: its job waits for it.
+    """
+    faults = [*faults_of_goal(request), *_data_faults(request), *_reference_faults(tx, caller, request, awaits)]
     if faults:
         pointer, said = faults[0]
         raise BadInput(f"{pointer}: {said}", errors=faults)
@@ -65,8 +70,11 @@ def _data_faults(request: JobCreate) -> Iterator[Fault]:
                 yield f"/recipe/steps/{index}", f"{step.technique} needs labels, and the task `match` has none"
 
 
-def _reference_faults(tx: records.Transaction, caller: Caller, request: JobCreate) -> Iterator[Fault]:
-    yield from model_faults(tx, caller, "/model", request.model)
+def _reference_faults(
+    tx: records.Transaction, caller: Caller, request: JobCreate, awaits: str | None
+) -> Iterator[Fault]:
+    if request.model != awaits:
+        yield from model_faults(tx, caller, "/model", request.model)
     if request.dataset is not None:
         row = records.find(tx, datasets, caller.tenant, request.dataset)
         yield from _faults_of("/dataset", "data set", dataset_of(row) if row else None)

@@ -16,11 +16,12 @@ from app.contracts.trigger import Delivery, Trigger, TriggerCreate, TriggerKind,
 from app.errors import BadInput, SignatureInvalid
 from app.events import Event
 from app.resources import Resources
-from app.services import jobs
+from app.services import jobs, loops
 from app.services.addresses import refuse_forbidden
 from app.services.caller import Caller, timestamp
 from app.services.matching import mismatch, model_of
 from app.services.recipes import faults_of_goal, refuse_impossible
+from app.services.sources import refuse_unknown_server
 from app.stores import records
 from app.stores import schedules as due_times
 from app.stores.tables import Noun, datasets, models, triggers
@@ -40,6 +41,8 @@ class Outcome:
 def create(caller: Caller, request: TriggerCreate) -> Trigger:
     """Store a trigger; the answer alone shows its secret."""
     refuse_forbidden(request.webhook, caller.resources.settings, "/webhook")
+    if request.mlflow is not None:
+        refuse_unknown_server(caller, request.mlflow.server, "/mlflow/server")
     secret = _secret(request)
     trigger_id = new_id("trg")
     with caller.resources.database.transaction() as tx:
@@ -133,6 +136,9 @@ def _handle(caller: Caller, trigger: Trigger, delivery_id: str, event: Event) ->
     why = mismatch(trigger.match, event)
     if why:
         return Delivery(accepted=False, reason=why)
+    if trigger.mlflow is not None:
+        delivered = loops.Delivered(trigger, event.name, event.data, f"hook:{trigger.id}:{delivery_id}")
+        return loops.start(caller, delivered, lambda model: request_of(trigger, model))
     model = model_of(event) or trigger.model
     if model is None:
         return Delivery(accepted=False, reason="the delivery names no model of ours and the trigger has none")
@@ -164,7 +170,7 @@ def _scheme(kind: TriggerKind) -> signatures.Scheme:
 
 def _document(request: TriggerCreate) -> dict[str, Any]:
     """Return what is stored: without what is unset and new, so that the version before this one can read the rest."""
-    unset = {name for name in ("goal", "schedule") if getattr(request, name) is None}
+    unset = {name for name in ("goal", "schedule", "mlflow") if getattr(request, name) is None}
     unmatched = {name for name in ("source", "subject", "tag") if getattr(request.match, name) is None}
     left_out: dict[str, Any] = {**dict.fromkeys({"secret"} | unset, True), "match": unmatched}
     return request.model_dump(mode="json", exclude=left_out)

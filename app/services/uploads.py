@@ -19,10 +19,10 @@ from app.errors import (
     OffsetMismatch,
     PayloadTooLarge,
 )
+from app.formats import HEAD_BYTES, refuse_unsafe_head
 from app.interruptions import reach
 from app.services import quotas
 from app.services.caller import Caller, timestamp
-from app.services.formats import HEAD_BYTES, refuse_unsafe_head
 from app.stores import records
 from app.stores.blobs import Piece
 from app.stores.sinks import Stored
@@ -142,9 +142,9 @@ async def receive(caller: Caller, chunks: AsyncIterator[bytes], limit: int) -> U
     return await asyncio.to_thread(_record_whole, caller, stored)
 
 
-def finished(tx: records.Transaction, caller: Caller, upload_id: str) -> Stored:
+def finished(tx: records.Transaction, caller: Caller, upload_id: str | None) -> Stored:
     """Return digest and size of a finished upload; raises Conflict while it is unfinished, BadInput if unknown."""
-    row = records.find(tx, uploads, caller.tenant, upload_id)
+    row = records.find(tx, uploads, caller.tenant, upload_id or "")
     if row is None or row["expires_at"] < records.clock(tx):
         msg = "There is no upload with this id, or it has expired."
         raise BadInput(msg, errors=[("/upload", msg)])

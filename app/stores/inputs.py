@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from app.contracts.artifact import Artifact
 from app.contracts.benchmark import BenchmarkCreate
 from app.contracts.job import JobCreate
 from app.contracts.model import ModelFormat, ModelSummary
+from app.contracts.report import Report
 from app.errors import Conflict
 from app.stores import records
 from app.stores.tables import artifacts, benchmarks, datasets, jobs, models
@@ -41,6 +43,19 @@ class DatasetFile:
     reading: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a job published: the packed file, how much smaller it is, and one metric before and after."""
+
+    sha256: str
+    zipped: bool
+    size_ratio: float
+    verdict: str
+    metric: str | None
+    before: float
+    after: float
+
+
 def uploaded_model(tx: Connection, tenant: str, model_id: str) -> Uploaded:
     """Return the upload of a model."""
     row = records.get(tx, models, tenant, model_id)
@@ -67,6 +82,21 @@ def job_request(tx: Connection, tenant: str, job_id: str) -> JobCreate:
     """Return what a job was asked to do."""
     document = records.get(tx, jobs, tenant, job_id)["document"]
     return JobCreate.model_validate({name: document[name] for name in JobCreate.model_fields if name in document})
+
+
+def result_of(tx: Connection, tenant: str, job_id: str) -> Result:
+    """Return what a job that succeeded has published."""
+    job = records.get(tx, jobs, tenant, job_id)
+    report, document = Report.model_validate(job["report"]), job["document"]
+    packed = Artifact.model_validate(records.get(tx, artifacts, tenant, job["artifact_id"])["document"]).variants[
+        "packed"
+    ]
+    before, after = (side.quality.scores if side.quality else {} for side in (report.before, report.after))
+    asked = (document.get("guard") or document.get("goal") or {}).get("metric")
+    metric = asked if asked in before else next((name for name in before if name in after), None)
+    scores = (before[metric].value, after[metric].value) if metric in before and metric in after else (0.0, 0.0)
+    ratio = report.before.file_bytes / packed.size_bytes
+    return Result(packed.sha256, packed.packaging == "zip", ratio, report.verdict, metric, *scores)
 
 
 def benchmark_request(tx: Connection, tenant: str, benchmark_id: str) -> tuple[BenchmarkCreate, str, str]:

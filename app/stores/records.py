@@ -279,12 +279,13 @@ def trigger_of_hook(tx: Connection, trigger_id: str) -> Record | None:
 def queue_figures(tx: Connection) -> Iterable[Record]:
     """Return `queue`, `state`, `count` and the oldest's age in seconds, for work that has not ended.
 
-    A search that waits for its candidates occupies no worker, so it is not among what runs.
+    A search that waits for its candidates occupies no worker, so it is not among what runs; nor is a job that waits for
+    its model's check among what is queued.
     """
     table = tables.work
     age = (now() - func.min(table.c.created_at)).label("oldest_s")
     chosen = select(table.c.queue, table.c.state, func.count().label("count"), age).where(table.c.state.in_(_ALIVE))
-    chosen = chosen.where(or_(table.c.state != JobState.RUNNING, table.c.paused.is_not(True)))
+    chosen = chosen.where(or_(table.c.state != JobState.RUNNING, table.c.paused.is_not(True)), table.c.awaits.is_(None))
     return tx.execute(chosen.group_by(table.c.queue, table.c.state)).mappings().all()
 
 

@@ -68,6 +68,7 @@ work = Table(
     Column("parent_id", _ID, index=True),  # the search that this is a candidate of
     Column("paused", Boolean),  # a search has let go of its worker, and none has taken it up again
     Column("trace", String(55)),  # traceparent of what asked for it
+    Column("awaits", _ID, index=True),  # the model whose check must have passed before anybody takes this
     Index("work_by_state", "state", "lease_until"),
     Index("work_by_turn", "queue", "state", "tenant", "created_at"),
     Index("work_by_start", "queue", "tenant", "started_at"),
@@ -112,6 +113,33 @@ candidates = Table(
     Column("predicted_p50_ms", Float),
 )
 
+# What is still to be pulled: gone once its bytes are stored, because the address may hold a signature.
+fetches = Table(
+    "fetches",
+    metadata,
+    Column("work_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("source", JSON, nullable=False),  # app.contracts.source, whole
+)
+
+# Outbox of results that go back to a registry: written with the job, due once it has succeeded, sent by a worker.
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("job_id", _ID, ForeignKey("work.id", ondelete="CASCADE"), primary_key=True),
+    Column("tenant", _TENANT, nullable=False),
+    Column("server", String(64), nullable=False),
+    Column("source_name", String(256), nullable=False),
+    Column("source_version", String(10), nullable=False),
+    Column("result_name", String(300), nullable=False),
+    Column("result_version", String(10)),  # null: not registered yet
+    Column("alias", String(255)),
+    Column("tags", JSON, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # null: the job has not ended, or it is registered, or given up
+    Column("lease_until", Float),
+    Index("registrations_by_result", "server", "result_name", "result_version"),
+)
+
 uploads = _noun(
     "uploads",  # document: nothing beyond the columns
     Column("length", BigInteger),
@@ -133,7 +161,7 @@ upload_parts = Table(
 # document: the request (ModelCreate …) with name, format, size; `summary` is set when the check succeeded.
 models = _noun(
     "models",
-    Column("sha256", String(64), nullable=False),  # of the uploaded bytes, blob `sha256/<hex>`
+    Column("sha256", String(64), nullable=False),  # of the bytes as they came, blob `sha256/<hex>`; empty: not here yet
     Column("onnx_sha256", String(64)),
     Column("tokenizer_sha256", String(64)),
     Column("summary", JSON),

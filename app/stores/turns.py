@@ -52,7 +52,7 @@ def _tenants_in_turn() -> Select[tuple[str]]:
     open_ones = (work.c.state.in_(_OPEN), work.c.paused.is_not(True))
     running = select(func.count()).where(*same, *open_ones).correlate(tenants).scalar_subquery()
     started = select(func.max(work.c.started_at)).where(*same).correlate(tenants).scalar_subquery()
-    queued = select(func.min(work.c.created_at)).where(*same, work.c.state == JobState.QUEUED)
+    queued = select(func.min(work.c.created_at)).where(*same, work.c.state == JobState.QUEUED, work.c.awaits.is_(None))
     since = queued.correlate(tenants).scalar_subquery()
     order = (running, func.coalesce(started, 0.0), since)
     return select(tenants.c.tenant).where(tenants.c.tenant.is_not(None)).order_by(*order)
@@ -67,7 +67,7 @@ def _waiting_tenants() -> CTE:
 
 # Put together once: that takes longer than running them.
 _QUEUE = bindparam("of_queue", type_=String)
-_WAITING = (work.c.queue == _QUEUE, work.c.state == JobState.QUEUED)
+_WAITING = (work.c.queue == _QUEUE, work.c.state == JobState.QUEUED, work.c.awaits.is_(None))
 _TENANTS_IN_TURN = _tenants_in_turn()
 _OLDEST = (
     select(work.c.id)

@@ -12,7 +12,7 @@ once another attempt has begun. Times are the database's. Knows no broker, no Ce
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Float, Row, and_, bindparam, func, or_, select, update
@@ -22,10 +22,12 @@ from app.contracts.problem import Problem
 from app.contracts.tasks import Queue, WorkKind
 from app.errors import Conflict, NotFound, PoisonQuarantined, TimeLimitExceeded
 from app.problems import problem_of
-from app.stores import histories, webhooks
+from app.stores import histories, registrations, webhooks
+from app.stores.claims import Bell, Claim, Standing, Ticket
 from app.stores.database import now
-from app.stores.tables import work
+from app.stores.tables import fetches, work
 
+__all__ = ["Bell", "Claim", "Standing", "Ticket"]  # beside what this module defines
 _WAITED = "The work waited in the queue past limits.max_queue_s; submit it again when the service is less busy."
 _OPEN = (JobState.RUNNING, JobState.CANCELLING)
 UNENDED = (JobState.QUEUED, *_OPEN)
@@ -63,54 +65,6 @@ _LOCK_CANDIDATES = (
 )
 
 
-@dataclass(frozen=True)
-class Ticket:
-    """New work: `id` is the resource's own; times in seconds; `trace` is the traceparent of what asks for it."""
-
-    id: str
-    tenant: str
-    kind: WorkKind
-    queue: Queue
-    max_run_s: int
-    max_queue_s: int = 86_400
-    parent_id: str | None = None  # the search that this is a candidate of
-    trace: str | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to write to one row, for as long as its fence is the current one."""
-
-    id: str
-    tenant: str
-    kind: WorkKind
-    queue: Queue
-    attempt: int
-    fence: str
-    max_run_s: int
-    parent_id: str | None = None
-    trace: str | None = None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a renewal found: whether the claim still holds, and whether someone asked to cancel."""
-
-    still_ours: bool
-    cancel_requested: bool
-
-
-@dataclass(frozen=True)
-class Bell:
-    """A doorbell to ring: the id of queued work, its kind, queue and trace; `again` when it was rung before."""
-
-    id: str
-    kind: WorkKind
-    queue: Queue
-    again: bool = False
-    trace: str | None = None
-
-
 def enqueue(tx: Connection, ticket: Ticket) -> None:
     """Record new work as queued and rung; ring its doorbell after the commit."""
     columns = asdict(ticket)
@@ -136,6 +90,8 @@ def claim(tx: Connection, work_id: str, owner: str, lease_s: float, max_losses: 
         return None
     if row.queue_deadline < row.clock and row.attempt == 0:
         _end(tx, row, JobState.FAILED, problem_of(TimeLimitExceeded(_WAITED)))
+        return None
+    if row.awaits is not None:
         return None
     return _take(tx, row, owner, lease_s)
 
@@ -338,9 +294,10 @@ def sweep(tx: Connection, ids: Sequence[str], ring_again_s: float, max_losses: i
 
 
 def _is_stale(ring_again_s: float) -> ColumnElement[bool]:
+    may_ring = or_(work.c.awaits.is_(None), work.c.queue_deadline < now())
     return or_(
         and_(work.c.state.in_(_OPEN), work.c.lease_until < now()),
-        and_(work.c.state == JobState.QUEUED, func.coalesce(work.c.rung_at, 0.0) < now() - ring_again_s),
+        and_(work.c.state == JobState.QUEUED, func.coalesce(work.c.rung_at, 0.0) < now() - ring_again_s, may_ring),
     )
 
 
@@ -394,10 +351,28 @@ def _end(tx: Connection, row: Row[Any], state: JobState, error: Problem | None =
     histories.append(tx, row.id, histories.of_state(state, **{"error": document} if document else {}))
     if row.kind in {WorkKind.COMPRESS, WorkKind.SEARCH}:
         webhooks.announce(tx, row.id, state, document)
+        registrations.settle(tx, row.id, state)
+    if row.kind in {WorkKind.FETCH, WorkKind.CHECK_MODEL}:
+        _release_waiting(tx, row.id, state, error)
     if row.kind == WorkKind.SEARCH:
         cancel_candidates(tx, row.id, UNENDED)
+    if row.kind == WorkKind.FETCH and not (error and error.name == PoisonQuarantined.slug):  # that may be put back
+        tx.execute(fetches.delete().where(fetches.c.work_id == row.id))
     if row.parent_id is not None:
         wake(tx, row.parent_id)
+
+
+def _release_waiting(tx: Connection, model_id: str, state: JobState, error: Problem | None) -> None:
+    """Let go what waits for a model's check, or end it with what the model was rejected for.
+
+    What may go on was not rung for, so the sweeper rings at its next look.
+    """
+    waiting = select(work, now().label("clock")).where(work.c.awaits == model_id, work.c.state == JobState.QUEUED)
+    for row in tx.execute(waiting.order_by(work.c.id).with_for_update()).all():
+        if state == JobState.SUCCEEDED:
+            tx.execute(update(work).where(work.c.id == row.id).values(awaits=None, rung_at=None))
+        else:
+            _end(tx, row, JobState.FAILED, error or problem_of(Conflict("The check of its model was cancelled.")))
 
 
 def _bell(row: Row[Any]) -> Bell:

@@ -8,6 +8,7 @@ from modelpress.cli.doctor import doctor
 from modelpress.cli.exits import EXIT_CODES_HELP, ReportingGroup
 from modelpress.cli.optimize import optimize
 from modelpress.cli.pack import pack
+from modelpress.cli.pull import pull
 from modelpress.cli.resources import (
     benchmark,
     cancel,
@@ -36,6 +37,7 @@ def build() -> typer.Typer:
         compress,
         optimize,
         pack,
+        pull,
         techniques,
         jobs,
         show,

@@ -23,8 +23,12 @@ MaxLoadMs = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, such as job_01…")]
 ArtifactId = Annotated[str, typer.Argument(metavar="ARTIFACT", help="Id of the artifact, such as art_01…")]
 
-ModelSource = Annotated[str, typer.Argument(help="ONNX file, Hugging Face folder or zip, or the id of a model.")]
-DataSource = Annotated[str | None, typer.Option("--data", help="npz, csv, jsonl or parquet file, or an id.")]
+ModelSource = Annotated[
+    str, typer.Argument(help="ONNX file, Hugging Face folder or zip, the id of a model, or what `pull` takes.")
+]
+DataSource = Annotated[
+    str | None, typer.Option("--data", help="npz, csv, jsonl or parquet file, an id, or what `pull` takes.")
+]
 OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Folder for model.onnx and the reports.")]
 Task = Annotated[TaskName, typer.Option("--task", help="match: no labels, agree with the original.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same request and seed: same bytes.")]

@@ -13,10 +13,13 @@ from modelpress.cli.exits import ExitCode, print_problem
 from modelpress.cli.progress import job_progress, transfer
 from modelpress.client import Client
 from modelpress.errors import Conflict, InvalidInput, NotFound
+from modelpress.places import is_place
 
 
 def model_id(client: Client, source: str, *, quiet: bool) -> str:
-    """Return the id of a model on the server: given as such, or uploaded from this path."""
+    """Return the id of a model on the server: given as such, pulled from this place, or uploaded from this path."""
+    if is_place(source):
+        return client.pull_model(source).id
     if source.startswith("mdl_") and not Path(source).exists():
         return client.model(source).id
     if not Path(source).exists():

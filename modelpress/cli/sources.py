@@ -1,4 +1,4 @@
-"""What a job is made from: the model and the data that a command line names, uploaded where they are files."""
+"""What a job is made from: the model and the data of a command line, uploaded where they are files, else pulled."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from modelpress.cli.running import model_id
 from modelpress.client import Client
 from modelpress.errors import InvalidInput
 from modelpress.options import DatasetOptions
+from modelpress.places import is_place
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ def placed_dataset(client: Client, sources: Sources, source: str, *, quiet: bool
     """Return the id of a data set on the server: given as such, or uploaded from this path. Raises InvalidInput."""
     if source.startswith("dst_") and not Path(source).exists():
         return client.dataset(source).id
-    if not Path(source).exists():
-        raise InvalidInput(f"{source} does not exist")
     options: DatasetOptions = {"columns": sources.columns}
     if sources.max_length:
         options["max_length"] = sources.max_length
+    if is_place(source):
+        return client.pull_dataset(source, **options).id
+    if not Path(source).exists():
+        raise InvalidInput(f"{source} does not exist")
     with transfer(f"upload {Path(source).name}", quiet=quiet) as progress:
         return client.upload_dataset(source, progress=progress, **options).id

@@ -2,10 +2,12 @@ import json
 import logging
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import structlog
 
 from app.logging import configure, printable
+from tests.stand_in.source import serving
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +80,12 @@ def test_secret_is_redacted_before_the_text_is_cut(capsys: pytest.CaptureFixture
     structlog.stdlib.get_logger("a").info("x", name=f"{'a' * 170} mp_{'k' * 43}")
 
     assert "k" * 9 not in str(lines(capsys)[0]["name"])
+
+
+def test_addresses_that_are_contacted_are_in_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("DEBUG")
+    with serving(b"content") as source:
+        assert httpx.get(f"{source.url}?signature=s3cr3t", trust_env=False).is_success
+
+    assert "signature=s3cr3t" in source.asked[0]["path"]
+    assert "s3cr3t" not in str(lines(capsys))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ModelpressError, every_problem
+from app.errors import ModelpressError
 from app.problems import problem_of
-from app.problems_page import page
+from app.problems_page import every_problem, page
 
 PAGE = Path(__file__).parents[2] / "docs" / "problems.md"
 

@@ -71,7 +71,7 @@ def test_up_when_ended_and_started_again(tmp_path: Path) -> None:
     assert sorted(pids) == [
         "app.main",
         "broker",
-        "workers.main --queues checks",
+        "workers.main --queues checks,egress --concurrency 2",
         "workers.main --queues cpu",
         "workers.sweeper",
     ]

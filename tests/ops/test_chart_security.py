@@ -175,16 +175,48 @@ def test_default_deny_selects_every_pod(manifests: list[Manifest]) -> None:
     assert all(_selects(deny["podSelector"], pod) for pod in pods(manifests).values())
 
 
-def test_only_the_sweeper_reaches_the_outside_and_never_the_metadata_address(manifests: list[Manifest]) -> None:
+def _serving(manifests: list[Manifest], queue: str) -> set[str]:
+    args = {name: container.get("args", []) for name, container in containers(manifests).items()}
+    return {name.partition("/")[0] for name, given in args.items() if queue in ",".join(given).split(",")}
+
+
+def test_only_sweeper_and_egress_reach_the_outside_and_never_the_metadata_address(manifests: list[Manifest]) -> None:
     for policy in of_kind(manifests, "NetworkPolicy"):
         for rule in policy["spec"].get("egress", []):
             blocks = [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]
             if not blocks:
                 continue
             reached = {name for name, pod in pods(manifests).items() if _selects(policy["spec"]["podSelector"], pod)}
-            assert [name.rpartition("-")[2] for name in reached] == ["sweeper"]
+            assert reached == {"shop-modelpress-sweeper", *_serving(manifests, "egress")}
             assert all(set(block["except"]) >= CLOSED for block in blocks)
             assert all(":" not in block["cidr"] for block in blocks)  # no way out over IPv6
+
+
+def test_what_reaches_the_outside_opens_no_uploads(manifests: list[Manifest], helm: Helm) -> None:
+    for queue in ("cpu", "gpu", "checks"):
+        assert not _serving(manifests, queue) & _serving(manifests, "egress")
+    mixed = helm("--set-json", 'workers.pools=[{"name": "all", "queues": ["cpu", "checks", "egress"]}]')
+    assert mixed.returncode != 0
+    assert "give egress a pool of its own" in mixed.stderr
+
+
+def test_sources_are_told_to_the_egress_pool_alone(manifests: list[Manifest]) -> None:
+    knowing = {
+        name.partition("/")[0]
+        for name, container in containers(manifests).items()
+        if any(entry["name"] == "MODELPRESS_SOURCE_STORES" for entry in container.get("env", []))
+    }
+
+    assert knowing == _serving(manifests, "egress") != set()
+
+
+def test_private_sources_are_reached_by_the_egress_pool_alone(render: Render) -> None:
+    manifests = render("everything")
+    (policy,) = [one["spec"] for name, one in named(manifests, "NetworkPolicy").items() if name.endswith("-sources")]
+    reached = {name for name, pod in pods(manifests).items() if _selects(policy["podSelector"], pod)}
+
+    assert reached == _serving(manifests, "egress")
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [9000]
 
 
 def _entries(manifests: list[Manifest], pod: Manifest) -> list[tuple[int, Manifest]]:

@@ -46,7 +46,7 @@ def _mounted(services: dict[str, Manifest]) -> list[tuple[str, Path]]:
 def test_services_are_those_of_production(services: dict[str, Manifest], ours: dict[str, Manifest]) -> None:
     gateways = {"gateway-1", "gateway-2"}
 
-    assert set(ours) == {*gateways, "worker", "worker-checks", "sweeper", "migration"}
+    assert set(ours) == {*gateways, "worker", "worker-checks", "worker-egress", "sweeper", "migration"}
     assert set(services) == {*ours, "proxy", "bucket", *STORES, *MONITORING}
 
 
@@ -72,11 +72,15 @@ def test_every_gateway_is_a_server_of_the_proxy(services: dict[str, Manifest]) -
     assert services["gateway-1"] == services["gateway-2"]
 
 
-def test_two_workers_take_jobs_and_one_checks(ours: dict[str, Manifest]) -> None:
+def test_two_workers_take_jobs_one_checks_and_one_pulls(ours: dict[str, Manifest]) -> None:
     pools = {name: service["command"] for name, service in ours.items() if "--queues" in service.get("command", [])}
     queues = {name: command[command.index("--queues") + 1] for name, command in pools.items()}
 
-    assert queues == {"worker": Queue.CPU.value, "worker-checks": Queue.CHECKS.value}
+    assert queues == {
+        "worker": Queue.CPU.value,
+        "worker-checks": Queue.CHECKS.value,
+        "worker-egress": Queue.EGRESS.value,
+    }
     assert ours["worker"]["deploy"]["replicas"] == 2
     # A named volume would be one scratch folder for both.
     assert ours["worker"]["volumes"] == ["/var/lib/modelpress/scratch"]
@@ -97,14 +101,21 @@ def test_what_serves_has_a_health_check(services: dict[str, Manifest]) -> None:
         assert services[name]["healthcheck"]["test"][0] == "CMD", name
 
 
-def test_nobody_but_gateways_proxy_and_sweeper_reaches_other_machines(
+def test_nobody_but_gateways_proxy_sweeper_and_egress_reaches_other_machines(
     compose: Manifest, services: dict[str, Manifest]
 ) -> None:
     closed = {name for name, network in compose["networks"].items() if network.get("internal")}
 
     open_ones = {name for name, body in services.items() if set(body.get("networks", [])) - closed}
 
-    assert open_ones == {"proxy", "gateway-1", "gateway-2", "sweeper", "grafana"}  # the proxy asks Grafana
+    assert open_ones == {
+        "proxy",
+        "gateway-1",
+        "gateway-2",
+        "sweeper",
+        "worker-egress",
+        "grafana",
+    }  # the proxy asks Grafana
     assert services["bucket"]["network_mode"] == "none"
     assert not set(services["proxy"]["networks"]) & closed, "the proxy sees no store"
 

@@ -120,7 +120,7 @@ def start_worker(
     extra: Mapping[str, str] | None = None,
     root: Path = ROOT,
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", module, "--queues", "cpu,checks", "--concurrency", "2"]
+    command = [sys.executable, "-m", module, "--queues", "cpu,checks,egress", "--concurrency", "2"]
     given = {**environment(settings), "PYTHONPATH": str(root), **(extra or {})}
     log = (settings.data_dir / f"worker-{time.monotonic_ns()}.log").open("wb")
     with log:

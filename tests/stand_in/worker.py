@@ -12,7 +12,7 @@ from workers.main import build, run
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--queues", default="cpu,checks")
+    parser.add_argument("--queues", default="cpu,checks,egress")
     parser.add_argument("--concurrency", type=int, default=2)
     options = parser.parse_args()
     configure("INFO")

@@ -13,7 +13,11 @@ export function picker(place, kind, onChosen) {
   const select = h("select", { id: `${kind.noun}-select`, "aria-label": `${kind.label} already on the server` },
     h("option", { value: "" }, `no ${kind.label} chosen`));
   const or = h("div", { class: "or" }, "or take one that is here");
-  place.replaceChildren(drop, or, select, status);
+  const address = h("input", { placeholder: "https://…, s3://store/key, mlflow:name@alias", "aria-label": `Address to pull the ${kind.label} from` });
+  const pull = h("button", { type: "button", class: "quiet" }, "Pull");
+  const elsewhere = h("details", { class: "options" }, h("summary", {}, "Pull it from elsewhere"), h("div", { class: "field" }, address, pull,
+    h("p", { class: "help" }, "The service fetches it. A store is one that the operator named.")));
+  place.replaceChildren(drop, elsewhere, or, select, status);
   const known = new Map();
 
   function choose(record) {
@@ -26,21 +30,41 @@ export function picker(place, kind, onChosen) {
     if (first) select.options[0].after(option);
     else select.append(option);
   }
-  async function take(chosen) {
+  function busy(name, what, label) {
     onChosen(null);
-    const bar = h("progress", { max: 1, value: 0, "aria-label": `Upload of ${chosen.name}` });
-    const line = h("span", { class: "quiet" }, "uploading");
-    status.replaceChildren(h("div", { class: "chosen" }, h("strong", {}, chosen.name), " ", line, bar));
+    const bar = h("progress", { max: 1, value: 0, "aria-label": label });
+    const line = h("span", { class: "quiet" }, what);
+    status.replaceChildren(h("div", { class: "chosen" }, h("strong", {}, name), " ", line, bar));
+    return [bar, line];
+  }
+  function arrived(record) {
+    offer(record, true);
+    select.value = record.id;
+    choose(record);
+  }
+  async function fetchFrom(text) {
+    const source = sourceOf(text);
+    const name = source.name ?? ((source.key ?? source.url.split(/[?#]/)[0]).split("/").pop() || null);
+    const [bar, line] = busy(name ?? text, "pulling", "Pulling");
+    try {
+      arrived(await checked(kind.noun, { source, format: kind.formatOf(name ?? ""), name, ...kind.fields() }, ({ stage, progress }) => {
+        bar.value = progress;
+        line.textContent = stage === "fetching" ? `pulling, ${percent(progress)}` : "a worker checks it";
+      }));
+      address.value = "";
+    } catch (error) {
+      showProblem(error, status);
+    }
+  }
+  async function take(chosen) {
+    const [bar, line] = busy(chosen.name, "uploading", `Upload of ${chosen.name}`);
     try {
       const id = await upload(chosen, (share) => {
         bar.value = share;
         line.textContent = share < 1 ? `uploading, ${percent(share)}` : "arrived; a worker checks it";
       });
       bar.removeAttribute("value");
-      const record = await checked(kind.noun, { upload: id, format: kind.formatOf(chosen.name), name: chosen.name, ...kind.fields() });
-      offer(record, true);
-      select.value = record.id;
-      choose(record);
+      arrived(await checked(kind.noun, { upload: id, format: kind.formatOf(chosen.name), name: chosen.name, ...kind.fields() }));
     } catch (error) {
       showProblem(error, status);
     } finally {
@@ -48,6 +72,7 @@ export function picker(place, kind, onChosen) {
     }
   }
 
+  pull.addEventListener("click", () => address.value.trim() && fetchFrom(address.value.trim()));
   file.addEventListener("change", () => file.files[0] && take(file.files[0]));
   select.addEventListener("change", () => choose(known.get(select.value) ?? null));
   for (const name of ["dragover", "dragleave", "drop"]) {
@@ -68,6 +93,14 @@ export function picker(place, kind, onChosen) {
       choose(known.get(wanted));
     }
   });
+}
+
+// What the service is asked to fetch: an address, or an object by the name of its store, a version of a registered model.
+function sourceOf(text) {
+  const version = text.match(/^mlflow:([^/@:]+)(?:\/(\d+)|@([^/@]+))$/);
+  if (version) return { type: "mlflow", name: version[1], ...(version[2] ? { version: version[2] } : { alias: version[3] }) };
+  const store = text.match(/^s3:\/\/([^/]+)\/(.+)$/);
+  return store ? { type: "s3", store: store[1], key: store[2] } : { type: "https", url: text };
 }
 
 export const columnFields = () => {

@@ -40,9 +40,10 @@ export async function upload(file, onProgress) {
   return id;
 }
 
-export async function checked(noun, fields) {
-  let record = await post(`/v1/${noun}`, fields, { Prefer: "wait=20" });
+export async function checked(noun, fields, onStage = null) {
+  let record = await post(`/v1/${noun}`, fields, onStage ? {} : { Prefer: "wait=20" });
   while (record.state === "checking") {
+    onStage?.(record);
     await sleep(700);
     record = await get(`/v1/${noun}/${record.id}`);
   }

@@ -144,6 +144,9 @@ initContainers:
 {{- $pools := list -}}
 {{- range .Values.workers.pools }}
 {{- $pool := include "modelpress.pool" (list $ .) | fromYaml }}
+{{- if and (has "egress" $pool.queues) (gt (len $pool.queues) 1) }}
+{{- fail (printf "workers.pools: %s takes egress and other queues; what reaches the outside opens no models, so give egress a pool of its own" $pool.name) }}
+{{- end }}
 {{- if $pool.enabled }}{{ $pools = append $pools $pool }}{{ end }}
 {{- end }}
 {{- toYaml (dict "pools" $pools) }}
@@ -178,6 +181,21 @@ readinessProbe:
   exec: { command: {{ $alive | toJson }} }
   periodSeconds: 30
   timeoutSeconds: 10
+{{- end }}
+
+{{/* Selects the pods that may reach out, by (list $ components-beside-the-pools). */}}
+{{- define "modelpress.egressComponents" -}}
+- key: app.kubernetes.io/component
+  operator: In
+  values:
+    {{- range index . 1 }}
+    - {{ . }}
+    {{- end }}
+    {{- range (include "modelpress.pools" (index . 0) | fromYaml).pools }}
+    {{- if has "egress" .queues }}
+    - worker-{{ .name }}
+    {{- end }}
+    {{- end }}
 {{- end }}
 
 {{/* Selects the pods of every pool. */}}

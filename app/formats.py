@@ -1,6 +1,6 @@
 """Refuse formats that can carry code, as early as their name or first bytes show it. Opens nothing."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from app.errors import FormatUnsafe
 
@@ -28,3 +28,9 @@ def refuse_unsafe_head(head: bytes) -> None:
     if head.startswith(_ZIP_MAGIC) and b"data.pkl" in head[_ZIP_NAME_OFFSET:]:
         msg = "The file is a PyTorch archive, which can carry code. Export it with torch.onnx.export first."
         raise FormatUnsafe(msg)
+
+
+def refuse_unsafe_file(path: Path) -> None:
+    """Raise FormatUnsafe for a file that begins like a pickle or a PyTorch archive."""
+    with path.open("rb") as file:
+        refuse_unsafe_head(file.read(HEAD_BYTES))
