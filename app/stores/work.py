@@ -319,10 +319,6 @@ def _locked(tx: Connection, work_id: str) -> Row[Any] | None:
     return tx.execute(_LOCKED, {"work_id": work_id}).one_or_none()
 
 
-def _reread(tx: Connection, row: Row[Any]) -> Row[Any]:
-    return tx.execute(_REREAD, {"work_id": row.id}).one()
-
-
 def _lose(tx: Connection, row: Row[Any], max_losses: int) -> Row[Any]:
     """Take the work away from a worker that is gone: back to the queue, cancelled, or quarantined."""
     if row.state == JobState.CANCELLING:
@@ -333,7 +329,7 @@ def _lose(tx: Connection, row: Row[Any], max_losses: int) -> Row[Any]:
         _end(tx, row, JobState.FAILED, problem_of(PoisonQuarantined(detail)))
     else:
         _requeue(tx, row, losses=row.losses + 1)
-    return _reread(tx, row)
+    return tx.execute(_REREAD, {"work_id": row.id}).one()
 
 
 def _requeue(tx: Connection, row: Row[Any], losses: int) -> None:
