@@ -72,7 +72,13 @@ export function picker(place, kind, onChosen) {
     }
   }
 
-  pull.addEventListener("click", () => address.value.trim() && fetchFrom(address.value.trim()));
+  const go = () => address.value.trim() && fetchFrom(address.value.trim());
+  pull.addEventListener("click", go);
+  address.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault(); // it would start the job
+    go();
+  });
   file.addEventListener("change", () => file.files[0] && take(file.files[0]));
   select.addEventListener("change", () => choose(known.get(select.value) ?? null));
   for (const name of ["dragover", "dragleave", "drop"]) {
