@@ -18,15 +18,25 @@ VERSIONS = "app/stores/migrations/versions"
 
 @cache
 def code_before_the_newest_migration() -> Path:
-    """Unpack `app` and `workers` of the commit before the newest migration, beside the tests of today."""
-    newest = max(path.name for path in (stack.ROOT / VERSIONS).glob("0*.py"))
-    added = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", f"{VERSIONS}/{newest}").decode().strip()
-    assert added, "this checkout has no history"
+    """Unpack `app` and `workers` as they were before the newest migration, beside the tests of today."""
     root = Path(mkdtemp(prefix="before-"))
-    archive = _git("archive", f"{added}^", "app", "workers")
+    archive = _git("archive", _commit_before_the_newest_migration(), "app", "workers")
     subprocess.run(["tar", "-x", "-C", str(root)], input=archive, check=True)
     (root / "tests").symlink_to(stack.ROOT / "tests")
     return root
+
+
+def _commit_before_the_newest_migration() -> str:
+    """Return the latest commit whose migrations are some of today's, unchanged: a branch may bring several at once."""
+    present = {
+        (path.name, _git("hash-object", str(path)).decode().strip()) for path in (stack.ROOT / VERSIONS).glob("0*.py")
+    }
+    for commit in _git("log", "--first-parent", "--format=%H", "--", VERSIONS).decode().split():
+        entries = (line.split() for line in _git("ls-tree", commit, f"{VERSIONS}/").decode().splitlines())
+        if {(Path(name).name, blob) for _, _, blob, name in entries if Path(name).name.startswith("0")} < present:
+            return commit
+    msg = "this checkout has no history"
+    raise LookupError(msg)
 
 
 def _git(*arguments: str) -> bytes:
