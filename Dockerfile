@@ -48,6 +48,8 @@ LABEL org.opencontainers.image.title="modelpress" \
 # The base image's own pip and setuptools are not needed to run anything.
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3.11/ensurepip /usr/local/lib/python3.11/site-packages/* \
         /usr/share/python-wheels /usr/lib/python3.11/ensurepip /usr/lib/python3/dist-packages/pip* \
+    && echo "modelpress:x:10001:10001::/var/lib/modelpress:/usr/sbin/nologin" >> /etc/passwd \
+    && echo "modelpress:x:10001:" >> /etc/group \
     && mkdir -p /var/lib/modelpress/scratch /var/lib/modelpress/blobs \
     && chown -R 10001:10001 /var/lib/modelpress
 ENV PATH=/opt/modelpress/bin:/usr/local/bin:/usr/bin:/bin \

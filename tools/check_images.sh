@@ -126,7 +126,7 @@ run_in() {
     mount --rbind /proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
-    exec chroot --userspec="$user:$user" --groups="" "$root" /usr/bin/env -i "${@}"
+    exec chroot --userspec="$user:$user" --groups="" "$root" /usr/bin/env -i -C /var/lib/modelpress "${@}"
   ' run "$root" "$folder/data" "$user" \
     PATH=/opt/modelpress/bin:/usr/local/bin:/usr/bin:/bin HOME=/var/lib/modelpress PYTHONDONTWRITEBYTECODE=1 \
     MODELPRESS_DATA_DIR=/var/lib/modelpress MODELPRESS_PROFILE=production MODELPRESS_HOST=127.0.0.1 \
