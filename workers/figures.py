@@ -28,7 +28,7 @@ OTHER = "other"
 _STAGES = frozenset(
     {
         "reading", "opening in ONNX Runtime", "measuring the original", "packing", "measuring the result",
-        "looking for sensitive layers", "profiling", "timing",
+        "looking for sensitive layers", "ranking layers", "asking the original", "profiling", "timing",
     }
 )  # fmt: skip
 _STEP = re.compile(r"(?:(control) [a-z ]+)?[0-9]+/[0-9]+ ([a-z0-9_]+)")

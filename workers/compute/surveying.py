@@ -39,7 +39,7 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             Stage("measuring the original", 1.0),
             Stage(f"trying {order.low.steps[0].technique}", 0.5),
             Stage("looking for sensitive layers", 2.0),
-            Stage("trying without layers", 2.0),
+            Stage("ranking layers", 2.0),
             Stage("asking the original", 2.0),
         ],
     )

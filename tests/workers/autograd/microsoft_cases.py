@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from tests.workers.processors import SATURATES
+
 Array = NDArray[np.generic]
 _RNG = np.random.default_rng(0)
 
@@ -80,8 +82,8 @@ def unsigned(*shape: int) -> NDArray[np.uint8]:
 
 
 def signed(*shape: int) -> NDArray[np.int8]:
-    """Draw bytes from -128 to 127."""
-    return _RNG.integers(-128, 128, shape).astype(np.int8)
+    """Draw bytes from -128 to 127, or half of that where products of larger ones saturate."""
+    return (_RNG.integers(-128, 128, shape) // (2 if SATURATES else 1)).astype(np.int8)
 
 
 def whole(low: int, high: int, *shape: int, kind: Any = np.int32) -> Array:

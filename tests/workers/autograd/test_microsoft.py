@@ -19,6 +19,7 @@ from app.errors import ModelUnsupported
 from tests.workers.autograd import graphs
 from tests.workers.autograd.microsoft_cases import CASES, Node, attentions, normalizations, products
 from tests.workers.autograd.test_executor import Arrays, images, tensors, text
+from tests.workers.processors import SATURATES
 from workers.compute.autograd.dtypes import from_numpy, to_numpy
 from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.operators import MICROSOFT_RULES
@@ -125,13 +126,21 @@ class Rows(CalibrationDataReader):  # type: ignore[misc] # the library is untype
 def dynamic(proto: onnx.ModelProto, _rows: list[Arrays], folder: Path) -> onnx.ModelProto:
     onnx.save(proto, folder / "in.onnx")
     options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
-    quantize_dynamic(folder / "in.onnx", folder / "out.onnx", weight_type=QuantType.QInt8, extra_options=options)
+    quantize_dynamic(
+        folder / "in.onnx",
+        folder / "out.onnx",
+        weight_type=QuantType.QInt8,
+        reduce_range=SATURATES,
+        extra_options=options,
+    )
     return onnx.load(folder / "out.onnx")
 
 
 def _static(proto: onnx.ModelProto, rows: list[Arrays], folder: Path, form: QuantFormat) -> onnx.ModelProto:
     onnx.save(proto, folder / "in.onnx")
-    quantize_static(folder / "in.onnx", folder / "out.onnx", Rows(rows), quant_format=form, per_channel=True)
+    quantize_static(
+        folder / "in.onnx", folder / "out.onnx", Rows(rows), quant_format=form, per_channel=True, reduce_range=SATURATES
+    )
     return onnx.load(folder / "out.onnx")
 
 

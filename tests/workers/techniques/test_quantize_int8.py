@@ -13,17 +13,14 @@ from app.contracts.steps.quantize_int8 import QuantizeInt8
 from app.contracts.steps.ternarize import Ternarize
 from app.errors import TechniqueNotApplicable
 from tests.workers.graph.networks import Kind, Network, answers, bert, cnn, dataset_for, rows_for
+from tests.workers.processors import SATURATES
 from tests.workers.techniques.steps import take
 from workers.compute.autograd.prediction import predict
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.encodings.packer import pack
-from workers.compute.environment import INT8_FLAGS, environment
 from workers.compute.graph.model import Model, save
 from workers.compute.graph.readers import matrices
 from workers.compute.lowering import twin_of
-
-# Sums of two products of 8 bits exceed 16 bits, in which an x86 processor without VNNI keeps them.
-SATURATES = not INT8_FLAGS & set(environment(1, "cpu").cpu_flags)
 
 
 def exact(changes: dict[str, object]) -> dict[str, object]:
