@@ -16,16 +16,6 @@ from app.settings import Settings
 from app.stores import work
 from app.stores.database import Database
 from app.stores.migrate import upgrade
-from tests.stand_in import postgresql
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if request.param == "postgresql":
-        with postgresql.serving() as found:
-            yield found
-    else:
-        yield f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'modelpress.db'}"
 
 
 @pytest.fixture

@@ -24,19 +24,9 @@ from app.stores.migrate import upgrade
 from app.stores.tables import metadata, models, schedules
 from app.stores.tables import triggers as rows
 from tests.app.acting_worker import ActingWorker
-from tests.stand_in import postgresql
 
 RECIPE = {"steps": [{"technique": "share_weights"}]}
 HOUR_S = 3_600.0
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if request.param == "postgresql":
-        with postgresql.serving() as found:
-            yield found
-    else:
-        yield f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'modelpress.db'}"
 
 
 @pytest.fixture

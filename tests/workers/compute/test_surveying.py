@@ -14,26 +14,29 @@ from workers.compute.sensitivity import damage
 from workers.compute.tensor_files import Contents, write
 
 
-def surveyed(scratch: Path, **changes: object) -> Survey:
+def done(scratch: Path, **order: object) -> Done:
+    """Run an order on the digits' network, unless another lies there, and on the digits."""
     (scratch / "in").mkdir(parents=True, exist_ok=True)
     if not (scratch / "in/model.onnx").exists():
         mlp(scratch / "in/model.onnx")
     digits_npz(scratch / "in/digits.npz")
-    order = {
-        "kind": "survey",
+    common = {
         "model": {"path": "in/model.onnx", "sha256": ZERO},
         "dataset": {"path": "in/digits.npz", "sha256": ZERO, "format": "npz"},
         "task": "classification",
-        "goal": {},
-        "low": {"steps": [{"technique": "quantize_int8"}]},
         "seed": 0,
         "threads": 1,
-        **changes,
     }
-    told = tell(scratch, order)
+    told = tell(scratch, {**common, **order})
     assert isinstance(told.last, Done), told.errors
-    assert told.last.survey is not None
-    return told.last.survey
+    return told.last
+
+
+def surveyed(scratch: Path, **changes: object) -> Survey:
+    low = {"steps": [{"technique": "quantize_int8"}]}
+    found = done(scratch, **{"kind": "survey", "goal": {}, "low": low, **changes}).survey
+    assert found is not None
+    return found
 
 
 def test_a_survey_counts_what_can_be_made_smaller(tmp_path: Path) -> None:
@@ -114,23 +117,8 @@ def test_candidate_that_knows_what_the_original_answered_comes_to_the_same_file(
 
 def compressed(scratch: Path, **changes: object) -> bytes:
     """Distil the digits' network for a moment and return the file."""
-    (scratch / "in").mkdir(parents=True, exist_ok=True)
-    mlp(scratch / "in/model.onnx")
-    digits_npz(scratch / "in/digits.npz")
-    order = {
-        "kind": "compress",
-        "model": {"path": "in/model.onnx", "sha256": ZERO},
-        "dataset": {"path": "in/digits.npz", "sha256": ZERO, "format": "npz"},
-        "task": "classification",
-        "recipe": {"steps": [{"technique": "distill", "epochs": 0.5}, {"technique": "ternarize", "epochs": 0.5}]},
-        "guard": None,
-        "seed": 0,
-        "device": "cpu",
-        "threads": 1,
-        **changes,
-    }
-    told = tell(scratch, order)
-    assert isinstance(told.last, Done), told.errors
+    recipe = {"steps": [{"technique": "distill", "epochs": 0.5}, {"technique": "ternarize", "epochs": 0.5}]}
+    done(scratch, kind="compress", recipe=recipe, guard=None, device="cpu", **changes)
     return (scratch / "out/packed.onnx").read_bytes()
 
 
