@@ -24,6 +24,9 @@ from workers.compute.scoring import Judge
 from workers.compute.stages import Route
 from workers.compute.tensor_files import Unreadable
 
+# What training itself measures on validation rows.
+_COUNTED = "accuracy"
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -47,6 +50,14 @@ class Bench:
     def is_candidate(self) -> bool:
         """Whether a search asks, which has looked at the original itself and compares ends, not the steps to them."""
         return self.order.explained is not None
+
+    @property
+    def floor(self) -> float | None:
+        """The accuracy on validation rows that a guard or a search's goal asks for, if one asks for accuracy."""
+        wanted, quality = self.order.guard or self.order.explained, self.baseline.quality
+        if wanted is None or quality is None or wanted.metric != _COUNTED:
+            return None
+        return quality.scores[_COUNTED].value - wanted.max_drop
 
 
 def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Checkpoints) -> Bench:

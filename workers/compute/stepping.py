@@ -200,6 +200,7 @@ def _context(bench: Bench, course: Course, index: int, assistant: Model | None) 
         seed=bench.order.seed,
         next_trains=course.next_trains(index),
         taught=course.taught,
+        floor=bench.floor,
         logits=bench.logits,
         keeper=bench.checkpoints,
     )

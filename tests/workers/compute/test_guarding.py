@@ -18,11 +18,14 @@ from app.contracts.tasks import CompressOrder
 from tests.workers.compute.orders import compress, digits, digits_npz, mlp
 from tests.workers.graph.networks import bert
 from workers.compute import pipeline
+from workers.compute.autograd.training import Fit
 from workers.compute.channel import Channel
+from workers.compute.datasets.samples import Dataset
 from workers.compute.failure import FailedWithReport
-from workers.compute.graph.model import load
+from workers.compute.graph.model import Model, load
 from workers.compute.repairing import Restoration, gentler, restoring, training
 from workers.compute.restoring import cheapest
+from workers.compute.techniques import base, distill, retrain
 
 LOOSE = {"metric": "accuracy", "max_drop": 0.13}  # what ternarizing one of the two matrices may cost
 
@@ -39,6 +42,38 @@ def ran(folder: Path, *steps: dict[str, object], **changes: object) -> Report | 
         return failed
     assert done.report is not None
     return done.report
+
+
+@pytest.fixture
+def floors(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Train nothing; return what every training was told to keep."""
+    found: list[float | None] = []
+
+    def fit(_model: Model, _dataset: Dataset, settings: Fit, **_: object) -> tuple[CurvePoint, ...]:
+        found.append(settings.floor)
+        return ()
+
+    for technique in (retrain, distill, base):
+        monkeypatch.setattr(technique, "fit", fit)
+    return found
+
+
+@pytest.mark.parametrize("asking", ["guard", "explained"])
+def test_every_training_knows_what_is_wanted(asking: str, tmp_path: Path, floors: list[float | None]) -> None:
+    steps = [{"technique": name, "epochs": 1} for name in ("retrain", "distill", "prune_weights")]
+    kept = ran(tmp_path / "job", *steps, **{asking: LOOSE})
+    assert isinstance(kept, Report)
+    untrained = kept.steps[0].measurement.quality
+    assert untrained is not None
+    assert floors == [untrained.scores["accuracy"].value - 0.13] * 3
+
+
+@pytest.mark.parametrize("wanted", [None, {"metric": "macro_recall", "max_drop": 0.5}])
+def test_training_is_held_to_no_score_that_it_does_not_measure(
+    wanted: object, tmp_path: Path, floors: list[float | None]
+) -> None:
+    assert isinstance(ran(tmp_path / "job", {"technique": "retrain", "epochs": 1}, guard=wanted), Report)
+    assert floors == [None]
 
 
 def test_guard_is_met_when_the_advice_is_followed(tmp_path: Path) -> None:

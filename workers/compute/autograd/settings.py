@@ -24,7 +24,8 @@ class Fit:
     teacher, `warmup` is a share of all steps, `max_minutes` ends it early (a run that it ended is not repeatable bit
     for bit). `device` is a PyTorch device or "auto". `guidance` adds the teacher's inner values to the loss of each
     step; what is validated is answers alone. `logits` are what the teacher is known to answer. With `mixup` above 0,
-    rows are mixed in shares drawn from Beta(mixup, mixup). `keeper` keeps what was reached, and knows what was kept
+    rows are mixed in shares drawn from Beta(mixup, mixup). `floor` is the validation score that somebody wants kept: a
+    state that has it does not give way to one that has not. `keeper` keeps what was reached, and knows what was kept
     before.
     """
 
@@ -40,6 +41,7 @@ class Fit:
     validations_per_epoch: int = 2
     clip: float = 1.0
     mixup: float = 0.0
+    floor: float | None = None
     seed: int = 0
     device: str = "cpu"
     threads: int = 2

@@ -47,6 +47,8 @@ _TEACHING = 0.1
 _TRIALS = 8
 # Batches of held-out rows that tell learning rates apart.
 _HELD_OUT = 16
+# A mean of float32 counts may be off by so much; it is less than one row of a million.
+_ROUNDING = 1e-6
 # Steps between validations, at least, unless the whole training is short.
 _APART, _VALIDATIONS = 20, 20
 # Points of the curve between validations, over the whole training.
@@ -365,7 +367,7 @@ class _Session:
         known = standing.best_revision == revision
         if not known or rank > standing.best_rank:
             standing.best_rank, standing.best_revision, standing.stale = rank, revision, 0
-        elif counts and rank[0] >= standing.best_rank[0] - self.standard_error(standing.best_rank[0]):
+        elif counts and rank[0] >= self.as_good_as(standing.best_rank[0]):
             # A few hundred rows cannot tell these two apart, and the later state has seen more and smaller steps.
             standing.stale += 1
         else:
@@ -373,9 +375,14 @@ class _Session:
             return
         standing.best = {name: value.detach().clone() for name, value in self.executor.state_dict().items()}
 
-    def standard_error(self, share: float) -> float:
-        """Return the standard error of a share of rows: Breiman's one-standard-error rule (CART, 1984)."""
-        return math.sqrt(share * (1 - share) / len(self.dataset.validation))
+    def as_good_as(self, best: float) -> float:
+        """Return the least share of rows that counts as the best one: Breiman's one-standard-error rule (CART, 1984).
+
+        A share below a floor that the best one keeps does not count: somebody will refuse it.
+        """
+        least = best - math.sqrt(best * (1 - best) / len(self.dataset.validation))
+        floor = -math.inf if self.settings.floor is None else self.settings.floor - _ROUNDING
+        return least if best < floor else max(least, floor)
 
     def restore(self) -> None:
         """Go back to the best state; without validation rows the last state stays.

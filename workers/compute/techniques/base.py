@@ -30,8 +30,9 @@ class Context:
     `original` is the upload, untouched, and `logits` what it is known to answer as a teacher. `models` are those that
     the recipe names, by id. `assistant` is the model as the last step that trained left it, `replaced` whether another
     took the upload's place before. `next_trains` tells a technique that it need not retrain by itself. Unless `taught`,
-    training goes by the labels alone. `scratch` is a folder that it may write to. `finding` hears what training found
-    out by itself: a learning rate. `keeper` keeps each training for another process to go on from.
+    training goes by the labels alone. `floor` is the accuracy on validation rows that is wanted of the result.
+    `scratch` is a folder that it may write to. `finding` hears what training found out by itself: a learning rate.
+    `keeper` keeps each training for another process to go on from.
     """
 
     original: Model
@@ -46,6 +47,7 @@ class Context:
     seed: int = 0
     next_trains: bool = False
     taught: bool = True
+    floor: float | None = None
     logits: Logits | None = None
     finding: Finding = lambda _words: None
     keeper: Keeper = NOTHING
@@ -99,6 +101,7 @@ def retrain(
         mixup=spec.mixup,
         alpha=_ALPHA if context.dataset.labelled else 0.0,
         temperature=_TEMPERATURE,
+        floor=context.floor,
         seed=context.seed,
         device=context.device,
         threads=context.threads,

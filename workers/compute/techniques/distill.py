@@ -39,6 +39,7 @@ def apply(model: Model, spec: Distill, context: Context) -> Outcome:
         max_minutes=spec.max_minutes,
         alpha=alpha,
         temperature=spec.temperature,
+        floor=context.floor,
         seed=context.seed,
         device=context.device,
         threads=context.threads,

@@ -22,6 +22,7 @@ def apply(model: Model, spec: Retrain, context: Context) -> Outcome:
         patience=spec.patience,
         mixup=spec.mixup,
         max_minutes=spec.max_minutes,
+        floor=context.floor,
         seed=context.seed,
         device=context.device,
         threads=context.threads,
