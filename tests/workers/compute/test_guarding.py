@@ -28,6 +28,7 @@ from workers.compute.restoring import cheapest
 from workers.compute.techniques import base, distill, retrain
 
 LOOSE = {"metric": "accuracy", "max_drop": 0.13}  # what ternarizing one of the two matrices may cost
+_TRAINING = ("retrain", "distill", "prune_weights")
 
 
 def ran(folder: Path, *steps: dict[str, object], **changes: object) -> Report | FailedWithReport:
@@ -60,7 +61,7 @@ def floors(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
 
 @pytest.mark.parametrize("asking", ["guard", "explained"])
 def test_every_training_knows_what_is_wanted(asking: str, tmp_path: Path, floors: list[float | None]) -> None:
-    steps = [{"technique": name, "epochs": 1} for name in ("retrain", "distill", "prune_weights")]
+    steps: list[dict[str, object]] = [{"technique": name, "epochs": 1} for name in _TRAINING]
     kept = ran(tmp_path / "job", *steps, **{asking: LOOSE})
     assert isinstance(kept, Report)
     untrained = kept.steps[0].measurement.quality
