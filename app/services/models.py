@@ -1,20 +1,14 @@
 """Models: made of stored bytes, checked by a worker, listed, deleted. Opens no model."""
 
-from collections.abc import Iterator
-from typing import Any
-
 from app import formats
 from app.contracts.base import Page, new_id
 from app.contracts.job import JobState
 from app.contracts.model import CheckState, Model, ModelCreate
-from app.contracts.tasks import Queue, WorkKind
-from app.errors import Conflict, PayloadTooLarge
-from app.services import sources, uploads
+from app.services import arrivals
+from app.services.arrivals import Arrival
 from app.services.caller import Caller, timestamp
-from app.services.quotas import refuse_over_quota
-from app.services.recorded import named_models
 from app.stores import records, work
-from app.stores.tables import benchmarks, jobs, models
+from app.stores.tables import models
 
 
 def create(caller: Caller, request: ModelCreate) -> Model:
@@ -30,24 +24,9 @@ def create(caller: Caller, request: ModelCreate) -> Model:
 def record(tx: records.Transaction, caller: Caller, model_id: str, request: ModelCreate) -> work.Ticket:
     """Record a new model and the work on it; return the ticket to ring for after the commit."""
     formats.refuse_unsafe_name(request.name)
-    document: dict[str, Any] = {"name": request.name or model_id, "format": request.format, "tags": request.tags}
-    if request.source is not None:
-        document |= sources.arriving(tx, caller, request.source)
-        records.add(tx, models, caller.tenant, model_id, {"document": document, "sha256": ""})
-        refuse_over_quota(tx, caller)
-        return sources.enqueue(tx, caller, model_id, request.source)
-    stored = uploads.finished(tx, caller, request.upload)
-    settings = caller.resources.settings
-    if stored.size_bytes > settings.max_model_bytes:
-        msg = f"Models may have up to {settings.max_model_bytes} bytes."
-        raise PayloadTooLarge(msg)
-    document |= {"upload": request.upload, "size_bytes": stored.size_bytes}
-    records.add(tx, models, caller.tenant, model_id, {"document": document, "sha256": stored.sha256})
-    refuse_over_quota(tx, caller)
-    limit_s, trace = settings.check_seconds, caller.trace
-    ticket = work.Ticket(model_id, caller.tenant, WorkKind.CHECK_MODEL, Queue.CHECKS, limit_s, trace=trace)
-    work.enqueue(tx, ticket)
-    return ticket
+    document = {"name": request.name or model_id, "format": request.format, "tags": request.tags}
+    most = caller.resources.settings.max_model_bytes
+    return arrivals.record(tx, caller, Arrival(models, model_id, document, most), request)
 
 
 def read(caller: Caller, model_id: str) -> Model:
@@ -65,14 +44,8 @@ def page(caller: Caller, cursor: records.Cursor) -> Page[Model]:
 
 
 def remove(caller: Caller, model_id: str) -> None:
-    """Delete a model; raises Conflict while a job or benchmark that has not ended uses it."""
-    with caller.resources.database.transaction() as tx:
-        records.get(tx, models, caller.tenant, model_id)
-        for row in (*records.alive(tx, jobs, caller.tenant), *records.alive(tx, benchmarks, caller.tenant)):
-            if model_id in set(_models_of(row)):
-                msg = f"{row['id']} uses the model and has not ended. Cancel it, or wait for its end."
-                raise Conflict(msg)
-        records.remove(tx, models, model_id)
+    """Delete a model; raises Conflict while unfinished work or a trigger needs it."""
+    arrivals.remove(caller, models, model_id)
 
 
 def model_of(row: records.Record) -> Model:
@@ -95,9 +68,3 @@ def check_state(state: str) -> CheckState:
     if not JobState(state).final:
         return CheckState.CHECKING
     return CheckState.READY if state == JobState.SUCCEEDED else CheckState.REJECTED
-
-
-def _models_of(row: records.Record) -> Iterator[str | None]:
-    document = row["document"]
-    yield document.get("model") or document.get("against")
-    yield from (model for _, model in named_models(document.get("recipe") or {}))

@@ -34,6 +34,7 @@ from app.contracts.job import JobState
 from app.errors import NotFound
 from app.stores import tables
 from app.stores.database import now
+from app.stores.work import UNENDED
 
 _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 _WORKED_ON = {tables.models, tables.datasets, tables.jobs, tables.benchmarks}
@@ -41,7 +42,6 @@ _CHECKPOINT_COLUMNS = ("attempt", "size_bytes", "position", "at")
 _WORK_COLUMNS = (
     "state", "attempt", "stage", "progress", "eta_s", "sandbox", "error", "started_at", "ended_at", "parent_id",
 )  # fmt: skip
-_ALIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
 Record = RowMapping  # a row by column name
 Transaction = Connection
 STALE_KEY_S = 60.0  # a reservation this old belongs to a gateway that died while it answered
@@ -116,12 +116,6 @@ def remove(tx: Connection, table: Table, row_id: str) -> None:
 def clock(tx: Connection) -> float:
     """Return the database's time in Unix seconds."""
     return float(tx.execute(select(now())).scalar_one())
-
-
-def alive(tx: Connection, table: Table, tenant: str) -> Sequence[Record]:
-    """Return the tenant's rows of jobs or benchmarks whose work has not ended."""
-    chosen = _rows(table).where(table.c.tenant == tenant, tables.work.c.state.in_(_ALIVE))
-    return tx.execute(chosen).mappings().all()
 
 
 def parts(tx: Connection, upload_id: str) -> Sequence[Record]:
@@ -284,7 +278,7 @@ def queue_figures(tx: Connection) -> Iterable[Record]:
     """
     table = tables.work
     age = (now() - func.min(table.c.created_at)).label("oldest_s")
-    chosen = select(table.c.queue, table.c.state, func.count().label("count"), age).where(table.c.state.in_(_ALIVE))
+    chosen = select(table.c.queue, table.c.state, func.count().label("count"), age).where(table.c.state.in_(UNENDED))
     chosen = chosen.where(or_(table.c.state != JobState.RUNNING, table.c.paused.is_not(True)), table.c.awaits.is_(None))
     return tx.execute(chosen.group_by(table.c.queue, table.c.state)).mappings().all()
 

@@ -4,23 +4,22 @@ Never goes what unfinished work or a trigger needs, nor a model or data set that
 small batches, each in one transaction; their bytes are collected later, as those of every record that is gone.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, Text, and_, cast, delete, select, union, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, select, union, update
 
 from app.settings import Retention
+from app.stores import naming
 from app.stores.database import Database, now
-from app.stores.tables import artifacts, benchmarks, datasets, jobs, models, triggers, work
+from app.stores.tables import artifacts, benchmarks, datasets, jobs, models, work
 from app.stores.work import UNENDED
 
 Noun = Literal["artifacts", "jobs", "models", "datasets"]
 _ALL = "*"
 _DAY_S = 86_400.0
 _BATCH = 100
-_NAMED = re.compile(r"(?:mdl|dst)_[0-9a-z]{26}")
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ def foreseen(database: Database, rules: Mapping[str, Retention]) -> Iterator[Gon
             yield _gone(tenant, "jobs", going)
             ids |= _benchmarks_of(tx, found)
             for noun, table, days in _unused(rule):
-                named = _named(tx, tenant, ids)
+                kept = naming.named(tx, tenant, ids)
                 yield _gone(
-                    tenant, noun, [row for row in _rows(tx, _old(table, tenant, days)) if row["id"] not in named]
+                    tenant, noun, [row for row in _rows(tx, _old(table, tenant, days)) if row["id"] not in kept]
                 )
 
 
@@ -127,12 +126,14 @@ def _forget_artifacts(tx: Connection, ids: Sequence[str]) -> None:
 def _remove_unused(database: Database, tenant: str, noun: Noun, table: Table, days: float) -> Iterator[Gone]:
     """Remove what no record names: one pass over all documents first, then each one is looked for again."""
     with database.reading() as tx:
-        named = _named(tx, tenant, ())
-        ids = [row["id"] for row in _rows(tx, _old(table, tenant, days)) if row["id"] not in named]
+        kept = naming.named(tx, tenant, ())
+        ids = [row["id"] for row in _rows(tx, _old(table, tenant, days)) if row["id"] not in kept]
     for start in range(0, len(ids), _BATCH):
         with database.transaction() as tx:
             still = [
-                row for row in _among(tx, table, ids[start : start + _BATCH]) if not _is_named(tx, tenant, row["id"])
+                row
+                for row in _among(tx, table, ids[start : start + _BATCH])
+                if not naming.is_named(tx, tenant, row["id"])
             ]
             going = [row["id"] for row in still]
             tx.execute(delete(table).where(table.c.id.in_(going)))
@@ -204,29 +205,6 @@ def _benchmarks_of(tx: Connection, artifact_ids: Iterable[str]) -> set[str]:
         wanted = benchmarks.c.artifact_id.in_(ids[start : start + _BATCH])
         found.update(tx.execute(select(benchmarks.c.id).where(wanted)).scalars())
     return found
-
-
-def _named(tx: Connection, tenant: str, without: Iterable[str]) -> set[str]:
-    """Return the ids of models and data sets in the documents of the tenant's jobs, benchmarks and triggers.
-
-    Wherever they stand there, so that no kind of step is forgotten; `without` are records that do not count.
-    """
-    left_out, found = set(without), set()
-    for table in (jobs, benchmarks, triggers):
-        chosen = select(table.c.id, cast(table.c.document, Text)).where(table.c.tenant == tenant)
-        for row_id, text in tx.execute(chosen.execution_options(yield_per=1_000)):
-            if row_id not in left_out:
-                found.update(_NAMED.findall(text))
-    return found
-
-
-def _is_named(tx: Connection, tenant: str, row_id: str) -> bool:
-    for table in (jobs, benchmarks, triggers):
-        names = cast(table.c.document, Text).contains(row_id, autoescape=True)
-        found = select(table.c.id).where(table.c.tenant == tenant, names).limit(1)
-        if tx.execute(found).one_or_none() is not None:
-            return True
-    return False
 
 
 def _gone(tenant: str, noun: Noun, rows: Sequence[Any]) -> Gone:

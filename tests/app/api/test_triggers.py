@@ -62,6 +62,22 @@ async def test_deleted_trigger_takes_no_delivery(client: httpx.AsyncClient) -> N
     assert (await client.post(trigger["hook"], content=b"{}", headers=standard(b"{}"))).status_code == 401
 
 
+async def test_what_a_trigger_needs_stays(client: httpx.AsyncClient, worker: ActingWorker) -> None:
+    model, teacher = await ready_model(client, worker), await ready_model(client, worker)
+    dataset = await ready_dataset(client, worker)
+    recipe = {"steps": [{"technique": "distill", "teacher": teacher}]}
+    trigger = await made(client, model=model, dataset=dataset, recipe=recipe)
+    paths = (f"models/{model}", f"models/{teacher}", f"datasets/{dataset}")
+
+    kept = [await client.delete(f"/v1/{path}") for path in paths]
+    await client.delete(f"/v1/triggers/{trigger['id']}")
+    gone = [await client.delete(f"/v1/{path}") for path in paths]
+
+    assert [answer.status_code for answer in kept] == [409] * 3
+    assert {answer.json()["detail"] for answer in kept} == {f"{trigger['id']} needs it. Delete it first."}
+    assert [answer.status_code for answer in gone] == [204] * 3
+
+
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
