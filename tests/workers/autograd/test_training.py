@@ -1,5 +1,4 @@
 import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from app.contracts.report import CurvePoint
 from app.errors import DatasetMismatch, TechniqueNotApplicable
 from tests.workers.autograd import graphs
-from workers.compute.autograd import teaching, training
+from workers.compute.autograd import teaching
 from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.training import Fit, fit, predict
 from workers.compute.datasets.samples import Dataset, Samples
@@ -73,27 +72,6 @@ def test_last_state_is_not_kept_when_an_earlier_one_was_better() -> None:
 
     fit(model, picture_set(), QUICK, progress=silent, on_step=spoil)
     assert np.abs(model.read("conv2.weight")).max() < 5
-
-
-def kept_scores(scores: Sequence[float], floor: float | None = None) -> list[float]:
-    """Return the score of the state that is kept after each validation."""
-    session, kept = training._session(cnn(), picture_set(), replace(QUICK, floor=floor), None, silent), []
-    for score in scores:
-        with torch.no_grad():
-            session.executor.trained["head.bias"].value.fill_(score)
-        session.judge(CurvePoint(step=1, epoch=1, validation_loss=0.1, validation_score=score))
-        place = list(session.executor.trained).index("head.bias")
-        kept.append(float(session.standing.best[f"_places.{place}.value"][0]))
-    return kept
-
-
-def test_later_state_is_kept_when_the_rows_cannot_tell_it_from_the_best() -> None:
-    assert kept_scores([0.90, 0.87, 0.70]) == pytest.approx([0.90, 0.87, 0.87])  # the standard error of 0.90 is 0.043
-
-
-def test_state_that_keeps_what_is_wanted_does_not_give_way_to_one_that_does_not() -> None:
-    assert kept_scores([0.90, 0.89, 0.87], floor=0.89) == pytest.approx([0.90, 0.89, 0.89])
-    assert kept_scores([0.90, 0.87], floor=0.95) == pytest.approx([0.90, 0.87])  # out of reach: no state keeps it
 
 
 def test_fit_twice_gives_the_same_bits() -> None:

@@ -34,6 +34,7 @@ from workers.compute.autograd.optimization import optimizer_of, rate_at
 from workers.compute.autograd.prediction import predict, resolve_device
 from workers.compute.autograd.rate_finding import find_rate, undisturbed
 from workers.compute.autograd.repeatability import repeatable
+from workers.compute.autograd.selecting import Selection
 from workers.compute.autograd.settings import Finding, Fit, OnStep, Progress
 from workers.compute.autograd.teaching import Targets, teacher_of
 from workers.compute.datasets.samples import Dataset, Samples
@@ -47,8 +48,6 @@ _TEACHING = 0.1
 _TRIALS = 8
 # Batches of held-out rows that tell learning rates apart.
 _HELD_OUT = 16
-# A mean of float32 counts may be off by so much; it is less than one row of a million.
-_ROUNDING = 1e-6
 # Steps between validations, at least, unless the whole training is short.
 _APART, _VALIDATIONS = 20, 20
 # Points of the curve between validations, over the whole training.
@@ -161,11 +160,14 @@ class _Session:
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        """Find the axis that text batches are trimmed along, and count the steps."""
+        """Find the axis that text batches are trimmed along, count the steps, say which state will be kept."""
         self.sequence = sequence_inputs(self.executor.model)
         self.per_epoch = len(epoch_rows(len(self.dataset.train), self.settings.batch_size, self.settings.seed, 0))
         self.total = max(1, round(self.settings.epochs * self.per_epoch))
         self.optimizer: torch.optim.Optimizer | None = None
+        # Without the labels in the loss, the aim is the teacher's answers, and the loss tells them finer than a count.
+        counts = self.dataset.task == "classification" and self.dataset.labelled and self.objective.alpha > 0
+        self.selection = Selection(len(self.dataset.validation), counts, self.settings.floor)
 
     def check(self) -> None:
         """Refuse rows and labels that do not fit, before any time is spent."""
@@ -353,36 +355,8 @@ class _Session:
             validation_loss=_finite(total_loss / len(rows)),
             validation_score=_finite(total_score / len(rows)),
         )
-        self.judge(found)
+        self.selection.judge(found, self.standing, self.executor)
         return self.record(found)
-
-    def judge(self, point: CurvePoint) -> None:
-        """Keep a better state. A state from before a change of constraints does not count: it may not keep them."""
-        if point.validation_loss is None or point.validation_score is None:
-            return
-        # Without the labels in the loss, the aim is the teacher's answers, and the loss tells them finer than a count.
-        counts = self.dataset.task == "classification" and self.dataset.labelled and self.objective.alpha > 0
-        rank = (point.validation_score, -point.validation_loss) if counts else (-point.validation_loss,)
-        standing, revision = self.standing, self.executor.revision
-        known = standing.best_revision == revision
-        if not known or rank > standing.best_rank:
-            standing.best_rank, standing.best_revision, standing.stale = rank, revision, 0
-        elif counts and rank[0] >= self.as_good_as(standing.best_rank[0]):
-            # A few hundred rows cannot tell these two apart, and the later state has seen more and smaller steps.
-            standing.stale += 1
-        else:
-            standing.stale += 1
-            return
-        standing.best = {name: value.detach().clone() for name, value in self.executor.state_dict().items()}
-
-    def as_good_as(self, best: float) -> float:
-        """Return the least share of rows that counts as the best one: Breiman's one-standard-error rule (CART, 1984).
-
-        A share below a floor that the best one keeps does not count: somebody will refuse it.
-        """
-        least = best - math.sqrt(best * (1 - best) / len(self.dataset.validation))
-        floor = -math.inf if self.settings.floor is None else self.settings.floor - _ROUNDING
-        return least if best < floor else max(least, floor)
 
     def restore(self) -> None:
         """Go back to the best state; without validation rows the last state stays.
