@@ -1,6 +1,7 @@
-"""Work that nobody takes, sweeps or delivers, by what the database tells."""
+"""Work that nobody takes, sweeps or sends on, by what the database tells."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from app.contracts.operations import Finding, QueueStanding
 from app.doctor.words import ok, problem, span, warning
@@ -14,16 +15,40 @@ _MANY_TRIES_S = 120.0
 _NAMED = 3
 
 
+@dataclass(frozen=True)
+class _Outgoing:
+    """What goes out, and the cures: where nobody sends it, and where nobody takes it."""
+
+    about: str
+    sender: str
+    receiver: str
+
+
+_WEBHOOKS = _Outgoing(
+    "webhooks",
+    "start the sweeper, which sends them: python -m workers.sweeper",
+    "look at the receivers, at this network's way out and, for private addresses, at MODELPRESS_ALLOW_PRIVATE_URLS; "
+    "the sweeper's log has each answer",
+)
+_REGISTRATIONS = _Outgoing(
+    "registrations",
+    "start a worker that may reach out, which sends them: python -m workers.main --queues egress",
+    "look at the registry and at MODELPRESS_MLFLOW_SERVERS; the log of the workers of the queue egress has each answer",
+)
+
+
 def look(resources: Resources) -> Iterator[Finding]:
-    """Yield how queues, leases, quarantine and outbox stand. Raises DependencyUnavailable."""
+    """Yield how queues, leases, quarantine and what goes out stand. Raises DependencyUnavailable."""
     settings = resources.settings
     yield from _queues(operations.queues(resources))
     with resources.database.reading() as tx:
         expired = figures.expired(tx, settings.lease_s + 4 * settings.sweep_every_s)
-        quarantined, outbox = figures.quarantined(tx), figures.outbox(tx)
+        quarantined = figures.quarantined(tx)
+        webhooks, registrations = figures.webhooks(tx), figures.registrations(tx)
     yield from _expired(expired, settings)
     yield from _quarantined(quarantined)
-    yield from _outbox(outbox)
+    yield _outbox(_WEBHOOKS, webhooks)
+    yield _outbox(_REGISTRATIONS, registrations)
 
 
 def _queues(found: Sequence[QueueStanding]) -> Iterator[Finding]:
@@ -68,21 +93,14 @@ def _quarantined(found: Sequence[str]) -> Iterator[Finding]:
         yield ok("quarantine", "no work is set aside")
 
 
-def _outbox(found: figures.Outbox) -> Iterator[Finding]:
-    about = "webhooks"
+def _outbox(kind: _Outgoing, found: figures.Outbox) -> Finding:
     if found.overdue_s > _MANY_TRIES_S:
         said = f"{found.waiting} wait to be sent, the longest {span(found.overdue_s)} over its time"
-        yield problem(about, said, "start the sweeper, which sends them: python -m workers.sweeper")
-    elif found.refused or found.given_up:
+        return problem(kind.about, said, kind.sender)
+    if found.refused or found.given_up:
         said = f"{found.refused} were tried in vain and are tried again, {found.given_up} were given up"
-        yield warning(
-            about,
-            said,
-            "look at the receivers, at this network's way out and, for private addresses, at "
-            "MODELPRESS_ALLOW_PRIVATE_URLS; the sweeper's log has each answer",
-        )
-    else:
-        yield ok(about, f"{found.waiting} wait to be sent")
+        return warning(kind.about, said, kind.receiver)
+    return ok(kind.about, f"{found.waiting} wait to be sent")
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Float, Select, Table, and_, case, cast, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Select,
+    Table,
+    and_,
+    case,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from app.contracts.artifact import VariantName
 from app.contracts.job import JobState
@@ -42,7 +56,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Outbox:
-    """Webhooks: those to be sent, for how many seconds the longest is overdue, those tried in vain, those given up."""
+    """What goes out: how much waits, for how many seconds the longest is overdue, how much was refused or given up."""
 
     waiting: int
     overdue_s: float
@@ -136,16 +150,24 @@ def quarantined(tx: Connection, limit: int = 100) -> list[str]:
     )
 
 
-def outbox(tx: Connection) -> Outbox:
-    """Count the webhooks by what became of them: one pass over the outbox."""
-    hooks = tables.webhooks
-    unsent, free = hooks.c.next_at.is_not(None), or_(hooks.c.lease_until.is_(None), hooks.c.lease_until < now())
-    failed = or_(hooks.c.last_status.is_(None), ~hooks.c.last_status.between(200, 299))
+def webhooks(tx: Connection) -> Outbox:
+    """Count the webhooks by what became of them: one pass over them all."""
+    return _outbox(tx, tables.webhooks, tables.webhooks.c.last_status.between(200, 299))
+
+
+def registrations(tx: Connection) -> Outbox:
+    """Count the results that go back to a registry by what became of them: one pass over them all."""
+    return _outbox(tx, tables.registrations, tables.registrations.c.result_version.is_not(None))
+
+
+def _outbox(tx: Connection, table: Table, arrived: ColumnElement[bool]) -> Outbox:
+    unsent, free = table.c.next_at.is_not(None), or_(table.c.lease_until.is_(None), table.c.lease_until < now())
+    failed = and_(table.c.tries > 0, func.coalesce(arrived, false()).is_(false()))
     columns = (
         func.sum(case((unsent, 1), else_=0)).label("waiting"),
-        (now() - func.min(case((and_(unsent, free), hooks.c.next_at)))).label("overdue_s"),
-        func.sum(case((and_(unsent, hooks.c.tries > 0), 1), else_=0)).label("refused"),
-        func.sum(case((and_(hooks.c.next_at.is_(None), failed), 1), else_=0)).label("given_up"),
+        (now() - func.min(case((and_(unsent, free), table.c.next_at)))).label("overdue_s"),
+        func.sum(case((and_(unsent, table.c.tries > 0), 1), else_=0)).label("refused"),
+        func.sum(case((and_(table.c.next_at.is_(None), failed), 1), else_=0)).label("given_up"),
     )
     row = tx.execute(select(*columns)).one()
     return Outbox(row.waiting or 0, max(0.0, row.overdue_s or 0.0), row.refused or 0, row.given_up or 0)

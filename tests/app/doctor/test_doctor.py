@@ -17,7 +17,7 @@ from app.doctor import queues, settings, stores
 from app.resources import Resources, connect
 from app.settings import Settings
 from app.stores import work
-from app.stores.tables import webhooks
+from app.stores.tables import registrations, webhooks
 from app.stores.tables import work as work_table
 from tests.stand_in import stack
 
@@ -123,6 +123,32 @@ def test_webhooks_that_do_not_arrive_are_told(resources: Resources, hook: dict[s
         tx.execute(webhooks.insert().values(**row))
 
     assert worst([*queues.look(resources)], "webhooks") == level
+
+
+@pytest.mark.parametrize(
+    ("registration", "level"),
+    [
+        ({}, "ok"),  # its job has not ended
+        ({"next_at": 1e11}, "ok"),
+        ({"next_at": 1.0}, "problem"),
+        ({"next_at": 1.0, "lease_until": 1e11}, "ok"),
+        ({"next_at": 1e11, "tries": 2}, "warning"),
+        ({"tries": 10}, "warning"),
+        ({"tries": 1, "result_version": "3"}, "ok"),
+    ],
+    ids=str,
+)
+def test_results_that_do_not_reach_the_registry_are_told(
+    resources: Resources, registration: dict[str, object], level: str
+) -> None:
+    work_id = queued(resources)
+    names = {"server": "s", "source_name": "n", "source_version": "1", "result_name": "r", "tags": {}}
+    with resources.database.transaction() as tx:
+        tx.execute(registrations.insert().values({"job_id": work_id, "tenant": "t", **names, **registration}))
+
+    found = [*queues.look(resources)]
+
+    assert (worst(found, "registrations"), worst(found, "webhooks")) == (level, "ok")
 
 
 @pytest.mark.parametrize(("version", "level"), [("0001", "problem"), ("9999", "problem"), (None, "ok")])
