@@ -247,7 +247,21 @@ def test_ternary_weights_stay_ternary_when_trained(tmp_path: Path) -> None:
 
     outcome = take(options(mode="qat", epochs=2, learning_rate=0.01), ternary, tmp_path)
 
-    assert set(np.unique(outcome.model.read("layer0.mlp.up.w_quantized"))) <= {-127, 0, 127}
+    assert set(np.unique(outcome.model.read("layer0.mlp.up.w_quantized"))) <= {-1, 0, 1}
+
+
+@pytest.mark.parametrize("changes", [{}, {"reduce_range": True}], ids=str)
+def test_ternary_products_answer_alike_on_every_processor(changes: dict[str, object], tmp_path: Path) -> None:
+    ternary = take(Ternarize(epochs=0), bert(layers=1), tmp_path).model
+
+    lowered = take(options(**changes), ternary, tmp_path).model
+
+    name = "layer0.mlp.up.w"
+    integers, scale = lowered.read(f"{name}_quantized"), lowered.read(f"{name}_scale")
+    np.testing.assert_allclose(integers * scale, ternary.read(name), rtol=1e-6)
+    assert set(np.unique(integers)) == {-1, 0, 1}
+    before, after = answers(ternary, rows_for(ternary, 32)), answers(lowered, rows_for(ternary, 32))
+    assert np.square(before - after).mean() < 0.01 * np.square(before - before.mean()).mean()
 
 
 def test_convolutions_are_integer_when_trained(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from app.errors import TechniqueNotApplicable
 from workers.compute import bundles
 from workers.compute.datasets.samples import Samples
 from workers.compute.graph.constraints import Constraint
-from workers.compute.graph.int8 import quantize_storage, quantize_tables
+from workers.compute.graph.int8 import narrow, quantize_storage, quantize_tables
 from workers.compute.graph.model import Model, load, save
 from workers.compute.graph.readers import Reader, matrices
 from workers.compute.lowering import twin_of, write_back
@@ -51,6 +51,7 @@ def apply(model: Model, spec: QuantizeInt8, context: Context) -> Outcome:
     stored = quantize_storage(quantized, spec.exclude, per_channel=spec.per_channel)
     quantized.constraints = _kept(model, quantized)
     curve = _retrained(quantized, prepared, spec, context) if spec.mode == "qat" else ()
+    narrow(quantized)
     return Outcome(quantized, _notes(quantized, tables, stored), curve)
 
 
