@@ -47,10 +47,10 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     asked = _as_compression(order)
     bench = set_up(asked, scratch, route, Checkpoints(asked, scratch, channel))
     rows = bench.dataset.validation if bench.dataset else None
-    _, found = bench.original.races(bench.original.path, rows, _RACE_S, order.seed)
+    _, first = bench.original.races(bench.original.path, rows, _RACE_S, order.seed)
     _, resident = loading(bench.original.path, bench.original.options)
     route.enter()
-    low_faster = _low_faster(bench, order)
+    low_faster, second = _low_faster(bench, order)
     route.enter()
     kinds = Counter(group.kind for group in couple(bench.source).groups if not group.normalized)
     limit_s = _LOOKING * order.goal.budget_s
@@ -69,7 +69,8 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             macs=bench.baseline.macs,
             file_bytes=bench.baseline.file_bytes,
             resident_bytes=resident,
-            p50_ms=_at(found, order.goal.batch_size).p50_ms,
+            # Noise only makes it slower; a while later it may be gone.
+            p50_ms=min(_at(found, order.goal.batch_size).p50_ms for found in (first, second) if found),
             low_faster=low_faster,
             layers=len(spans(bench.source)),
             removal=removal,
@@ -120,8 +121,11 @@ def _as_compression(order: SurveyOrder) -> CompressOrder:
     )
 
 
-def _low_faster(bench: Bench, order: SurveyOrder) -> float | None:
-    """Return how many times as fast the model answers after `order.low`, at the goal's batch size."""
+def _low_faster(bench: Bench, order: SurveyOrder) -> tuple[float | None, list[Latency]]:
+    """Return how many times as fast the model answers after `order.low`, at the goal's batch size.
+
+    Also how fast the original answered beside it.
+    """
     folder = bench.scratch / "low"
     folder.mkdir()
     context = Context(
@@ -138,12 +142,12 @@ def _low_faster(bench: Bench, order: SurveyOrder) -> float | None:
         for step in order.low.steps:
             model = TECHNIQUES[step.technique](model, step, context).model
     except TechniqueNotApplicable:
-        return None
+        return None, []
     save(model, folder / "model.onnx")
     rows = bench.dataset.validation if bench.dataset else None
-    found, _ = bench.original.races(folder / "model.onnx", rows, _RACE_S, order.seed)
+    found, originals = bench.original.races(folder / "model.onnx", rows, _RACE_S, order.seed)
     ratio = _at(found, order.goal.batch_size).ratio
-    return ratio.value if ratio else None
+    return ratio.value if ratio else None, originals
 
 
 def _at(found: list[Latency], batch_size: int) -> Latency:

@@ -6,6 +6,7 @@ meets it later.
 """
 
 from collections.abc import Sequence
+from statistics import median
 
 from app.contracts.goal import Goal
 from app.contracts.job import TaskName
@@ -83,8 +84,17 @@ def _predicted(survey: Survey, rung: Rung, points: Sequence[Point]) -> float | N
     The latter is rough: it takes a call's time to go by its multiplications, each as much faster in the number format
     of the goal's device as the survey found the whole model to be.
     """
+    original_ms = _original_ms(survey, points)
     twins = [each.faster for each in points if each.name == rung.name and each.faster]
     if twins:
-        return survey.p50_ms / twins[-1]
+        return original_ms / twins[-1]
     faster = survey.low_faster if rung.lowered else 1.0
-    return survey.p50_ms * rung.macs / faster if faster else None
+    return original_ms * rung.macs / faster if faster else None
+
+
+def _original_ms(survey: Survey, points: Sequence[Point]) -> float:
+    """Return the original's median call. Each candidate was timed beside it; the survey may have met a busy moment."""
+    beside = [
+        each.figures.p50_ms * each.faster for each in points if each.figures and each.figures.p50_ms and each.faster
+    ]
+    return median([survey.p50_ms, *beside])

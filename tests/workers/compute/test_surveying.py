@@ -1,21 +1,33 @@
 """What a survey tells of a model: counts that recipes are made of, and which tensors bear coarser values worst."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from app.contracts.report import Latency
 from app.contracts.survey import Survey
-from app.contracts.tasks import LOGITS, Done
+from app.contracts.tasks import LOGITS, Done, SurveyOrder
 from tests.workers.compute.orders import ZERO, digits_npz, mlp, tell
+from workers.compute import surveying
+from workers.compute.channel import Channel
+from workers.compute.measuring import Original
 from workers.compute.sensitivity import damage
 from workers.compute.tensor_files import Contents, write
 
+SURVEY: dict[str, object] = {
+    "kind": "survey",
+    "goal": {},
+    "low": {"steps": [{"technique": "quantize_int8"}]},
+}
 
-def done(scratch: Path, **order: object) -> Done:
-    """Run an order on the digits' network, unless another lies there, and on the digits."""
+
+def order(scratch: Path, **changes: object) -> dict[str, object]:
+    """Put the digits' network, unless another lies there, and the digits in their places; return an order on both."""
     (scratch / "in").mkdir(parents=True, exist_ok=True)
     if not (scratch / "in/model.onnx").exists():
         mlp(scratch / "in/model.onnx")
@@ -27,14 +39,18 @@ def done(scratch: Path, **order: object) -> Done:
         "seed": 0,
         "threads": 1,
     }
-    told = tell(scratch, {**common, **order})
+    return common | changes
+
+
+def done(scratch: Path, **changes: object) -> Done:
+    """Run an order in a child."""
+    told = tell(scratch, order(scratch, **changes))
     assert isinstance(told.last, Done), told.errors
     return told.last
 
 
 def surveyed(scratch: Path, **changes: object) -> Survey:
-    low = {"steps": [{"technique": "quantize_int8"}]}
-    found = done(scratch, **{"kind": "survey", "goal": {}, "low": low, **changes}).survey
+    found = done(scratch, **{**SURVEY, **changes}).survey
     assert found is not None
     return found
 
@@ -52,6 +68,23 @@ def test_a_survey_counts_what_can_be_made_smaller(tmp_path: Path) -> None:
     assert found.p50_ms > 0
     assert found.low_faster is not None
     assert found.low_faster > 0
+
+
+def test_a_busy_moment_does_not_make_the_original_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    races, turns = Original.races, iter([1000.0, 1.0])
+
+    def slowed(self: Original, *given: Any) -> tuple[list[Latency], list[Latency]]:
+        ours, theirs = races(self, *given)
+        by = next(turns)
+        return ours, [each.model_copy(update={"p50_ms": each.p50_ms * by}) for each in theirs]
+
+    monkeypatch.setattr(Original, "races", slowed)
+    folder = tmp_path / "one"
+    (folder / "out").mkdir(parents=True)
+    found = surveying.run(SurveyOrder.model_validate(order(folder, **SURVEY)), folder, Channel(io.StringIO())).survey
+    assert found is not None
+    assert found.p50_ms < 20  # of a network that takes microseconds
+    assert next(turns, None) is None
 
 
 def test_coarser_values_cost_more_and_the_worst_comes_first(tmp_path: Path) -> None:
