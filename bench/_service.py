@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,9 @@ class Done:
 def service(folder: Path = FOLDER / "data") -> Iterator[Client]:
     """Run `modelpress up` on a free port, with its data in `folder`, and yield a client of it."""
     folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(1)
+    )  # else the stack would go on alone, and disturb the next bench
     command = [str(Path(sys.executable).with_name("modelpress")), "up", "--data", str(folder), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
         try:
