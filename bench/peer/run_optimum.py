@@ -1,4 +1,4 @@
-"""Optimum: dynamic int8 by its configuration for AVX512-VNNI, a scale per channel."""
+"""Optimum: dynamic int8 by its configurations for AVX512-VNNI and for AVX2, a scale per channel."""
 
 import sys
 import tempfile
@@ -17,11 +17,11 @@ REQUIREMENTS = [
     "transformers==4.57.6",
     "optimum==2.1.0",
 ]
-POINTS = ["avx512_vnni, per channel"]
+POINTS = ["avx512_vnni, per channel", "avx2, per channel"]
 
 
-def main(folder: Path, out: Path) -> None:
-    """Write the file."""
+def main(point: str, folder: Path, out: Path) -> None:
+    """Write one point's file."""
     with tempfile.TemporaryDirectory() as made:
         source, target = Path(made) / "source", Path(made) / "target"
         source.mkdir()
@@ -29,10 +29,11 @@ def main(folder: Path, out: Path) -> None:
         with zipfile.ZipFile(folder / "teacher.zip") as archive:
             archive.extract("config.json", source)
         quantizer = ORTQuantizer.from_pretrained(source)
-        recipe = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+        made_for = AutoQuantizationConfig.avx2 if point.startswith("avx2") else AutoQuantizationConfig.avx512_vnni
+        recipe = made_for(is_static=False, per_channel=True)
         quantizer.quantize(save_dir=target, quantization_config=recipe)
         copyfile(next(target.glob("*.onnx")), out)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
