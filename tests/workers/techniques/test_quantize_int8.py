@@ -250,7 +250,7 @@ def test_ternary_weights_stay_ternary_when_trained(tmp_path: Path) -> None:
     assert set(np.unique(outcome.model.read("layer0.mlp.up.w_quantized"))) <= {-1, 0, 1}
 
 
-@pytest.mark.parametrize("changes", [{}, {"reduce_range": True}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"reduce_range": True}, {"mode": "static"}], ids=str)
 def test_ternary_products_answer_alike_on_every_processor(changes: dict[str, object], tmp_path: Path) -> None:
     ternary = take(Ternarize(epochs=0), bert(layers=1), tmp_path).model
 

@@ -62,15 +62,23 @@ def quantize_storage(model: Model, exclude: Collection[str], *, per_channel: boo
 
 
 def narrow(model: Model) -> int:
-    """Divide the integers of dynamic products by their channel's greatest common divisor, in place. Return how many.
+    """Divide the integers of matrix products by their channel's greatest common divisor, in place. Return how many.
 
     Their scales take the factor, so the weights stay what they are. Ternary ones become -1, 0 and 1 in place of -127, 0
     and 127: of these, two products with 8-bit activations overflow the 16 bits in which x86 processors without VNNI
-    add them up.
+    add them up. A Gemm in static mode stays as it is: its bias is stored in the weight's scale.
     """
-    weights = (node.inputs[1] for node in model.graph if node.op_type == "MatMulInteger")
+    weights = (_factors(node) for node in model.graph)
     names = sorted({str(weight.name) for weight in weights if weight is not None and weight.is_initializer()})
     return sum(_narrowed(model, name, name.removesuffix(_QUANTIZED)) for name in names)
+
+
+def _factors(node: ir.Node) -> ir.Value | None:
+    """Return the integers that a matrix product, or what decodes them for nothing but such, has as its right side."""
+    if node.op_type == "MatMulInteger":
+        return node.inputs[1]
+    uses = node.outputs[0].uses() if node.op_type == "DequantizeLinear" else ()
+    return node.inputs[0] if uses and all(use.node.op_type == "MatMul" and use.idx == 1 for use in uses) else None
 
 
 def _narrowed(model: Model, name: str, stem: str) -> bool:
@@ -78,8 +86,9 @@ def _narrowed(model: Model, name: str, stem: str) -> bool:
     if not {scale_name, zero_name} <= model.graph.initializers.keys() or model.read(zero_name).any():
         return False
     integers, scale = model.read(name), model.read(scale_name)
-    others = tuple(range(integers.ndim - 1)) if scale.size > 1 else None
-    common = np.maximum(np.gcd.reduce(np.abs(integers.astype(np.int16)), axis=others), 1)
+    if integers.ndim != 2:  # noqa: PLR2004  # of others, which axis the scales belong to is not told by the name
+        return False
+    common = np.maximum(np.gcd.reduce(np.abs(integers.astype(np.int16)), axis=0 if scale.size > 1 else None), 1)
     if (common == 1).all():
         return False
     model.write(name, (integers // common).astype(integers.dtype))
