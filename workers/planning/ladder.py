@@ -67,8 +67,11 @@ def rungs(survey: Survey, goal: Goal, task: TaskName) -> list[Rung]:
     quick = [Rung("stored smaller", 1.0, 1.0, 30.0), Rung(low, 1.0, 1.0, _BITS[low], after=(_LOW[goal.device],))]
     if not survey.rows:
         return quick
-    trained = _stacks(survey, goal, task) if survey.layers > 1 else _networks(survey, goal, task)
-    return [*quick, *trained]
+    encoder = bool(survey.heads or survey.tables)
+    # A stack of convolutions has small layers, few of which can be spared: first comes what leaves them all in place.
+    careful = () if survey.layers > 1 and encoder else _networks(survey, goal, task)
+    bold = _stacks(survey, goal, task) if survey.layers > 1 else ()
+    return [*quick, *careful, *bold]
 
 
 def lowering(goal: Goal) -> Recipe:
@@ -148,6 +151,7 @@ def _small(folded: tuple[Step, ...], *, narrower: bool) -> Iterator[Rung]:
         "min_size": _SHARED_FROM,
         "assignment": "learned",
     }
+    yield Rung(f"{_CLUSTERS} shared values", 1.0, 1.0, 4.0, (), (shared,), folded)
     for sparsity in _SPARSITIES:
         pruned: Step = {"technique": "prune_weights", "sparsity": sparsity}
         bits = 4 * (1 - sparsity) + 1

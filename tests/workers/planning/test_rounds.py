@@ -61,9 +61,18 @@ def test_a_stack_loses_layers_first_and_then_width() -> None:
 
 
 def test_a_stack_that_has_no_width_to_lose_loses_layers_alone() -> None:
-    residual = survey(neurons=0, heads=0, tables=0, channels=4, macs=10_000_000)
-    found = names(next_round(residual, SIZE, "classification", []))
+    found = names(next_round(survey(neurons=0, heads=0, macs=10_000_000), SIZE, "classification", []))
     assert found[2:] == ["3 layers, ternary", "2 layers, ternary", "1 layer, ternary"]
+
+
+def test_a_stack_of_convolutions_is_tried_with_all_its_layers_first() -> None:
+    residual = image_survey(layers=7, neurons=0, channels=26, macs=16_000_000, parameters=133_000, rows=1120)
+    found = names(next_round(residual, SIZE, "classification", []))[2:]
+    assert found[0] == "16 shared values"
+    assert "ternary" in found
+    assert found[-1] == "1 layer, ternary"
+    fast = names(next_round(residual, LATENCY, "classification", []))[2:]
+    assert (fast[0], fast[-1]) == ("50% of the width", "1 layer, int8")
 
 
 def test_a_device_decides_the_number_format() -> None:
