@@ -28,8 +28,9 @@ _LOW: dict[DeviceProfile, Step] = {
     "mobile": {"technique": "quantize_int8"},
     "gpu": {"technique": "quantize_fp16"},
 }
-_LOW_NAMES: dict[DeviceProfile, str] = {"gpu": "half precision"}
-_BITS = {"int8": 8.0, "half precision": 16.0}
+_HALF = "half precision"
+_LOW_NAMES: dict[DeviceProfile, str] = {"gpu": _HALF}
+_BITS = {"int8": 8.0, _HALF: 16.0}
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class Rung:
 
 
 def rungs(survey: Survey, goal: Goal, task: TaskName) -> list[Rung]:
-    """Return the rungs for a goal, from careful to bold; the first two need no training and always work."""
+    """Return the rungs for a goal, from careful to bold; the first few need no training and always work."""
     low = _low_name(goal)
     quick = [Rung("stored smaller", 1.0, 1.0, 30.0), Rung(low, 1.0, 1.0, _BITS[low], after=(_LOW[goal.device],))]
+    if goal.minimize != "latency" and low != _HALF:
+        quick.insert(1, Rung(_HALF, 1.0, 1.0, _BITS[_HALF], after=({"technique": "quantize_fp16"},)))
     if not survey.rows:
         return quick
     encoder = bool(survey.heads or survey.tables)
