@@ -150,6 +150,14 @@ def old_slice() -> Model:
     return of_sequence(net, net.add("cut", "Slice", x, axes=[2], starts=[2], ends=[2**31 - 1]), 6)
 
 
+def narrow_slice() -> Model:
+    """Bounds and steps of 32 bits, as exporters from TensorFlow write them."""
+    net = Network(13)
+    x = linear(net, "in", sequence(net), WIDTH, 8)
+    bounds = [net.constant(f"s{at}", np.asarray([number], np.int32)) for at, number in enumerate((2, 8, 2, 1))]
+    return of_sequence(net, net.add("cut", "Slice", x, *bounds), 6)
+
+
 def filled() -> Model:
     """A constant of a size that follows the width."""
     net = Network(13)
@@ -194,6 +202,7 @@ CASES: dict[str, tuple[Callable[[], Model], list[str]]] = {
     "resize_to_sizes": (resize_to_sizes, ["channels 8"]),
     "equal_split": (equal_split, ["neurons 8"]),
     "old_slice": (old_slice, ["neurons 2", "neurons 6"]),
+    "narrow_slice": (narrow_slice, ["neurons 2", "neurons 6"]),
     "filled": (filled, ["neurons 8"]),
     "tiled": (tiled, ["neurons 8"]),
     "running_sum": (running_sum, ["neurons 8"]),

@@ -19,6 +19,7 @@ from workers.compute.graph.dimensions.walk import Walk
 from workers.compute.graph.model import Model
 
 _LISTS_SINCE = {"Split": 13, "Slice": 10}  # the opset from which their numbers are inputs
+_STEPS = 4  # where a Slice takes its steps
 
 
 def remove_units(model: Model, coupling: Coupling, removed: Removed) -> Model:
@@ -199,8 +200,8 @@ def _slice(cut: _Cut, node: ir.Node) -> None:
     _set_list(cut, node, "starts", 1, starts)
     _set_list(cut, node, "ends", 2, ends)
     _set_list(cut, node, "axes", 3, axes)
-    if any(step != 1 for step in steps):
-        cut.set_input(node, 4, cut.numbers(steps))
+    if any(step != 1 for step in steps) or len(node.inputs) > _STEPS:  # all four are of one type, now that of ours
+        cut.set_input(node, _STEPS, cut.numbers(steps))
 
 
 def _convolution(cut: _Cut, node: ir.Node) -> None:
