@@ -1,6 +1,6 @@
-"""A goal in place of a recipe: the same requests on text, pictures, a table and a model without labels.
+"""A goal in place of a recipe: the same requests on text, pictures, a table and models without labels.
 
-    python -m bench.goals [text origin pictures table direction] [--budget 1800]
+    python -m bench.goals [text origin pictures table direction files] [--budget 1800]
 
 Nothing but the goal and its budget in seconds is said: the text tasks take about an hour on 2 cores. The recommended
 file is then raced against the original by the benchmark endpoint, and its predicted latency compared with the one that
@@ -16,7 +16,7 @@ from app.contracts.job import Limits, TaskName
 from app.contracts.search import Point, Search
 from bench._service import FOLDER, place, service, table, times, write
 from bench.text import inputs
-from examples import paddle
+from examples import magika, paddle
 from examples.originals import diabetes, fashion
 from modelpress.client import Client
 
@@ -43,12 +43,20 @@ def _direction() -> tuple[Path, Path]:
     return folder / "direction.onnx", folder / "lines.npz"
 
 
+def _files() -> tuple[Path, Path]:
+    folder = Path("var/examples/magika")
+    if not (folder / "files.npz").exists():
+        magika.main(folder)
+    return folder / "types.onnx", folder / "files.npz"
+
+
 _CASES: dict[str, tuple[Callable[[], tuple[Path, Path]], TaskName]] = {
     "text": (lambda: _mails("spam"), "classification"),
     "origin": (lambda: _mails("origin"), "classification"),
     "pictures": (lambda: fashion(FOLDER / "originals", "lenet-5"), "classification"),
     "table": (lambda: diabetes(FOLDER / "originals"), "regression"),
     "direction": (_direction, "match"),
+    "files": (_files, "match"),
 }
 
 
