@@ -9,7 +9,7 @@ from app.contracts.base import new_id
 from app.contracts.job import JobState
 from app.contracts.tasks import Queue, WorkKind
 from app.settings import Retention
-from app.stores import records, retention, work
+from app.stores import naming, records, retention, work
 from app.stores.database import Database
 from app.stores.tables import artifacts, benchmarks, candidates, datasets, events, jobs, models, triggers
 from app.stores.tables import work as work_table
@@ -204,14 +204,14 @@ def test_model_goes_in_the_same_round_as_the_last_job_that_named_it(database: Da
 
 def test_model_that_is_named_after_the_first_look_stays(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     model = add_model(database, 100)
-    first_look = retention._named
+    first_look = naming.named
 
     def named_meanwhile(*given: Any) -> set[str]:
         found = first_look(*given)
         add_job(database, 0, model, ended=False)
         return found
 
-    monkeypatch.setattr(retention, "_named", named_meanwhile)
+    monkeypatch.setattr(naming, "named", named_meanwhile)
 
     rules = {"tenant": Retention(unused_models_days=90)}
     assert [one.ids for one in retention.apply(database, rules)] == [[]]
