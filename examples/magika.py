@@ -8,15 +8,15 @@ this system's programs, at most 100 with the same suffix, without labels.
 
 import os
 import random
-import subprocess
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from examples.packages import unpacked
 
 PACKAGE = "magika==1.0.3"
 MEMBER = "magika/models/standard_v3_3/model.onnx"
@@ -29,12 +29,7 @@ _ROOTS = (Path(sys.prefix), Path("/usr/lib"), Path("/usr/share"))
 
 def main(folder: Path) -> None:
     """Write both files into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("*.whl")):
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder), PACKAGE]
-        subprocess.run(pip, check=True)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        (folder / "types.onnx").write_bytes(wheel.read(MEMBER))
+    unpacked(PACKAGE, MEMBER, folder / "types.onnx")
     rows = np.unique(np.stack([features(file) for file in _files()]), axis=0)
     np.savez(folder / "files.npz", bytes=np.random.default_rng(0).permutation(rows))
     print(f"wrote types.onnx and files.npz, {len(rows)} files, to {folder}")

@@ -6,13 +6,13 @@ Leaves `direction.onnx` (from the PyPI package `rapidocr-onnxruntime`, Apache-2.
 four handwritten digits in a row (scikit-learn's), half of them turned upside down, without labels.
 """
 
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
+
+from examples.packages import unpacked
 
 PACKAGE = "rapidocr-onnxruntime==1.4.4"
 MEMBER = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
@@ -21,12 +21,7 @@ ROWS, DIGITS, SIDE = 1_600, 4, 48
 
 def main(folder: Path) -> None:
     """Write both files into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("*.whl")):
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder), PACKAGE]
-        subprocess.run(pip, check=True)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        (folder / "direction.onnx").write_bytes(wheel.read(MEMBER))
+    unpacked(PACKAGE, MEMBER, folder / "direction.onnx")
     np.savez(folder / "lines.npz", x=lines(ROWS))
     print(f"wrote direction.onnx and lines.npz to {folder}")
 
