@@ -285,10 +285,10 @@ class NothingToCompress(BadInput):
 
 
 class GuardNotMet(BadInput):
-    """The compressed model lost more than the guard allows; the report is kept."""
+    """The compressed model lost more than its guard allows, or nothing tried meets the goal; the report is kept."""
 
-    slug, title = "guard-not-met", "The result lost more than the guard allows"
-    cure = "Train longer, compress less, or raise `max_drop`; the report shows which step lost it."
+    slug, title = "guard-not-met", "The result does not keep to its guard or goal"
+    cure = "Train longer, compress less, or allow more; the report says what is missed, by how much, and why."
 
 
 class UrlForbidden(BadInput):
