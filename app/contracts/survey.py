@@ -29,4 +29,4 @@ class Survey(Contract):
     channels: int = Field(ge=0, description="groups of channels that can be made fewer")
     batch_norms: int = Field(ge=0, description="normalizations that fold into the weights before them")
     sensitivity: list[LayerDamage] = []
-    logits: Sha256 | None = Field(None, description="blob of what the original answers to the rows to train on")
+    logits: Sha256 | None = Field(None, description="blob of what the original answers to all rows")

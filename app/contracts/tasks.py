@@ -126,7 +126,8 @@ class BenchmarkOrder(Contract):
 class SurveyOrder(Contract):
     """Look at a model and its data before a search for a goal.
 
-    Leaves `out/logits`, what the model answers to the rows to train on, where candidates can learn from that.
+    Leaves `out/logits`: what the model answers to the rows to train on, where candidates can learn from that, and its
+    scores on the others.
     """
 
     kind: Literal["survey"] = "survey"

@@ -2,12 +2,15 @@
 
 from app.contracts.recipe import Recipe
 from app.contracts.search import Point, Search
+from app.errors import Conflict, TimeLimitExceeded
 from app.services.sheets import Sheet, bytes_shown, drop_shown, shown, times
 
 _POINT_HEADER = [
     *("candidate", "", "round", "file", "smaller", "p50", "faster", "memory", "validation drop"),
     *("test drop", "most that a class lost", "p50: predicted, measured", "misses", "job"),
 ]
+# Why a candidate has no figures where that is no fault of its own.
+_UNMEASURED = {TimeLimitExceeded.slug: "time was up", Conflict.slug: "cancelled"}
 
 
 def search_sheet(search: Search) -> Sheet:
@@ -22,17 +25,17 @@ def recommended_recipe(search: Search | None) -> Recipe | None:
 
 
 def mark(search: Search, point: Point) -> str:
-    """Say what distinguishes a point: recommended, on the front, close to the goal, failed."""
+    """Say what distinguishes a point: recommended, on the front, close to the goal, or why it has no figures."""
     if point.job == search.recommended:
         return "recommended"
     if point.figures is None:
-        return "failed"
+        return _UNMEASURED.get(point.error.name if point.error else "", "failed")
     told = ["front"] if point.job in search.front else []
     return ", ".join([*told, "nearest"] if point.job in search.nearest else told)
 
 
 def ranked(search: Search) -> list[Point]:
-    """Return the points: the recommended first, then the front by size, then the others, last what failed."""
+    """Return the points: the recommended first, then the front by size, then the others, last what was not measured."""
 
     def place(point: Point) -> tuple[int, int]:
         if point.figures is None:

@@ -8,7 +8,7 @@ from app.contracts.problem import Problem
 from app.contracts.recipe import Recipe
 from app.contracts.report import LayerDamage
 from app.contracts.search import Figures, Point, Search
-from app.errors import GuardNotMet, RuntimeCrashed
+from app.errors import GuardNotMet, RuntimeCrashed, TimeLimitExceeded
 from app.problems import problem_of
 
 WHY = (
@@ -60,11 +60,12 @@ def search() -> Search:
     third = point("1 layer, binary", 310_000, 0.11, 0.91, misses=["accuracy lost 7.00 points, at most 1.00 is allowed"])
     beaten = point("3 layers", 40_000_000, 3.1, 0.978, misses=["40 MB, at most 20 MB is allowed"])
     crashed = Point(name="<b>rank 4</b>", round=0, job=new_id("job"), recipe=SECOND, error=problem_of(RuntimeCrashed()))
+    late = Point(name="4 layers", round=2, job=new_id("job"), recipe=SECOND, error=problem_of(TimeLimitExceeded()))
     return Search(
         goal=GOAL,
         metric="accuracy",
         original=Figures(file_bytes=91_000_000, p50_ms=8.0, validation=0.98, test=0.982),
-        points=[crashed, beaten, second, third, best],
+        points=[crashed, beaten, second, third, best, late],
         front=[best.job, second.job, third.job],
         recommended=best.job,
         why=WHY,

@@ -15,9 +15,9 @@ from workers.compute.checkpoints import Checkpoints
 from workers.compute.datasets.fitting import Target
 from workers.compute.datasets.loading import load_dataset
 from workers.compute.datasets.samples import Dataset
-from workers.compute.evaluation import predict
 from workers.compute.feeds import free_sizes
 from workers.compute.graph.model import Model, load
+from workers.compute.ground import Ground
 from workers.compute.importers.folding import fold
 from workers.compute.measuring import Original, open_original, sized
 from workers.compute.scoring import Judge
@@ -39,6 +39,7 @@ class Bench:
     source: Model
     models: dict[str, Model]
     dataset: Dataset | None
+    ground: Ground | None
     judge: Judge | None
     baseline: Measurement
     sizes: dict[str, int]
@@ -75,7 +76,9 @@ def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Check
     source = fold(load(path), dequantize=bool(order.recipe.steps))
     sizes = free_sizes(original.signature.inputs, dataset.train if dataset else None)
     route.tell(0.5, None)
-    judge = _judge(order, original, dataset)
+    logits = _logits(source, order, scratch)
+    ground = _ground(order, original, dataset, logits)
+    judge = ground.judge() if ground else None
     baseline = sized(source, path, sizes)
     if judge is not None:
         baseline = baseline.model_copy(update={"quality": judge.quality(judge.original)})
@@ -87,13 +90,14 @@ def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Check
         original=original,
         source=source,
         models={name: fold(load(_opened(named, scratch, name))) for name, named in order.models.items()},
-        dataset=dataset,
+        dataset=ground.dataset if ground else None,
+        ground=ground,
         judge=judge,
         baseline=baseline,
         sizes=sizes,
         device=_device(order.device),
         checkpoints=checkpoints,
-        logits=_logits(source, order, scratch),
+        logits=logits,
     )
 
 
@@ -139,12 +143,10 @@ def _dataset(order: CompressOrder, scratch: Path, original: Original) -> Dataset
     return load_dataset(order.dataset, scratch, target, order.task)
 
 
-def _judge(order: CompressOrder, original: Original, dataset: Dataset | None) -> Judge | None:
-    if dataset is None:
+def _ground(order: CompressOrder, original: Original, dataset: Dataset | None, logits: Logits) -> Ground | None:
+    if order.dataset is None or dataset is None:
         return None
-    rows = dataset.validation
-    scores = predict(original.open(), rows)
-    return Judge("validation", dataset.task, rows.labels, scores, dataset.classes, order.seed)
+    return Ground(original, logits, order.seed, dataset).fair(order.dataset.splits.seed)
 
 
 def _logits(source: Model, order: CompressOrder, scratch: Path) -> Logits:

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from workers.compute import bundles, report
 from workers.compute.attribution import attributed
 from workers.compute.bench import Bench
 from workers.compute.controls import Control, Scored, compare
-from workers.compute.datasets.samples import Dataset
 from workers.compute.environment import environment
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for
 from workers.compute.files import sha256_of
+from workers.compute.ground import Ground
 from workers.compute.guarding import Refusal
 from workers.compute.measuring import sized
 from workers.compute.memory import loading
@@ -38,7 +39,7 @@ _LOOKING_SHARE, _LEAST_LOOKING_S, _LOOKING_S = 0.03, 0.5, 20.0  # of the job's t
 class Finished:
     """A recipe that ran through, its controls, why others failed, and when the job began (monotonic seconds).
 
-    `refused` is the guard's refusal: then the test rows stay untouched and the figures are those of validation.
+    `refused` is the guard's refusal: then it is not asked about test rows and the figures are those of validation.
     `causes` tell of a drop larger than a guard, or than the goal that this is a candidate for.
     """
 
@@ -138,12 +139,11 @@ def _measure(bench: Bench, last: Taken, scored: Scored | None) -> tuple[Measurem
 
 def _scored(bench: Bench, last: Taken, *, use_test: bool) -> Scored | None:
     """Return the result's scores and their judge; None without data."""
-    if bench.dataset is None or bench.judge is None:
+    if bench.ground is None or bench.judge is None:
         return None
-    rows, judge = bench.dataset.validation, bench.judge
+    rows, judge = bench.ground.dataset.validation, bench.judge
     if use_test:
-        rows = bench.dataset.test
-        judge = replace(judge, split="test", labels=rows.labels, original=predict(bench.original.open(), rows))
+        rows, judge = bench.ground.dataset.test, bench.ground.test_judge()
     return Scored(judge, rows, predict(open_session(last.file, bench.original.options), rows))
 
 
@@ -160,19 +160,23 @@ def _findings(bench: Bench, done: Finished, same_rows: int) -> list[str]:
         found.append(f"The model fixes its batch size at {bench.original.signature.fixed_batch}; only that was timed.")
     if done.refused is not None and bench.order.recipe.controls:
         found.append("The controls were not run: the guard was not met.")
-    return [*found, *done.failures, _split(bench.dataset, refused=done.refused is not None)]
+    return [*found, *done.failures, *_split(bench.ground, refused=done.refused is not None)]
 
 
-def _split(dataset: Dataset | None, *, refused: bool) -> str:
-    if dataset is None:
-        return "No data set was given: quality was not measured."
-    seen = f"{len(dataset.validation):,} validation rows"
+def _split(ground: Ground | None, *, refused: bool) -> Iterator[str]:
+    if ground is None:
+        yield "No data set was given: quality was not measured."
+        return
+    if ground.finding:
+        yield ground.finding
+    seen = f"{len(ground.dataset.validation):,} validation rows"
     if refused:
-        return f"All quality figures speak of {seen}: the guard was not met there, so the test rows stay untouched."
-    return (
-        f"Before and after are judged on {len(dataset.test):,} test rows, which no step has seen; "
-        f"steps and guard on {seen}."
-    )
+        yield f"All quality figures speak of {seen}: the guard was not met there, so the test rows were not tried."
+    else:
+        yield (
+            f"Before and after are judged on {len(ground.dataset.test):,} test rows, which no step has seen; "
+            f"steps and guard on {seen}."
+        )
 
 
 def _digests(bench: Bench) -> dict[str, str]:

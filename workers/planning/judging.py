@@ -92,17 +92,30 @@ def cost(goal: Goal, found: Point) -> float:
 
 def excess(goal: Goal, found: Point) -> float:
     """Return by how many times of what is allowed a point misses the goal, summed; 0 when it meets it."""
-    figures = found.figures
-    if figures is None:
-        return float("inf")
-    pairs = (
-        (found.validation_drop, max(goal.max_drop, 0.001)),
-        (found.recall_drop, max(goal.max_recall_drop, 0.001) if goal.max_recall_drop is not None else None),
+    return lost(goal, found) + oversized(goal, found)
+
+
+def lost(goal: Goal, found: Point) -> float:
+    """Return the part of `excess` that more training may give back."""
+    recall = max(goal.max_recall_drop, 0.001) if goal.max_recall_drop is not None else None
+    return _excess(found, [(found.validation_drop, max(goal.max_drop, 0.001)), (found.recall_drop, recall)])
+
+
+def oversized(goal: Goal, found: Point) -> float:
+    """Return the part of `excess` that no training changes: what the shape and the number format decide."""
+    figures = found.figures or Figures(file_bytes=0)
+    bounds = [
         (figures.file_bytes, goal.max_size_bytes),
         (figures.p50_ms, goal.max_p50_ms),
         (figures.resident_bytes, goal.max_resident_bytes),
-    )
-    return sum(max(0.0, value / limit - 1) for value, limit in pairs if value is not None and limit is not None)
+    ]
+    return _excess(found, bounds)
+
+
+def _excess(found: Point, bounds: Sequence[tuple[float | None, float | None]]) -> float:
+    if found.figures is None:
+        return float("inf")
+    return sum(max(0.0, value / limit - 1) for value, limit in bounds if value is not None and limit is not None)
 
 
 def told(value: float, unit: str) -> str:

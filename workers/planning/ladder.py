@@ -19,7 +19,7 @@ _NARROW_NEURONS, _NARROW_HEADS, _TABLE_RANK = 0.75, 0.5, 0.334
 _TEXT_RATE, _TERNARY_RATE = 0.0005, 0.0003
 _CLUSTERS, _SHARED_FROM = 16, 256
 _SPARSITIES = (0.8, 0.9)
-_CUTS = (0.5, 0.75)
+_CUTS = (0.25, 0.5, 0.75)
 # What a device calculates with: integers, of 7 bits where a processor may have no dot product that keeps all 8 from
 # saturating; a GPU's runtime has no kernels for dynamic integers, so that there weights are halved in the file alone.
 _LOW: dict[DeviceProfile, Step] = {
@@ -104,15 +104,17 @@ def _stacks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
     narrows = survey.neurons + survey.heads > 0
     counts = dict.fromkeys([(half, False), *((keep, narrows) for keep in fewer)])
     for keep, narrow in counts:
-        before = tuple(_shape(survey, keep, narrow=narrow))
+        before: tuple[Step, ...] = tuple(_shape(survey, keep, narrow=narrow))
         share = keep / survey.layers * (0.35 if narrow else 1.0)
         noun = f"{keep} layer" if keep == 1 else f"{keep} layers"
         name = f"{noun}, narrower" if narrow else noun
+        # One layer learns less by heart from a table of low rank, and asks it for little more; two take 4 % longer.
+        thin = narrow and (goal.minimize == "size" or keep == 1)
+        if thin and survey.tables:
+            before += ({"technique": "factorize", "kinds": ["embeddings"], "rank": _TABLE_RANK, **_UNTRAINED},)
         if goal.minimize == "size":
-            thin: Step = {"technique": "factorize", "kinds": ["embeddings"], "rank": _TABLE_RANK, **_UNTRAINED}
-            tables = (thin,) if survey.tables and narrow else ()
             after = lowered if low == "int8" else ()  # half precision would take the ternary values apart
-            yield Rung(f"{name}, ternary", share, share / 2, 1.6, (*before, *tables), (teach, ternary), after)
+            yield Rung(f"{name}, ternary", share, share / 2, 1.6, before, (teach, ternary), after)
         else:
             yield Rung(f"{name}, {low}", share, share, _BITS[low], before, (teach,), lowered)
 

@@ -1,8 +1,8 @@
 """The rounds of a search by successive halving (Jamieson & Talwalkar, 2016, arXiv 1502.07943).
 
-First every rung of the ladder for a short time, then the most promising two for the full time, then, where none of them
-meets the goal, the one that is closest for twice that. Longer training only helps, so a rung that meets the goal early
-meets it later.
+First every rung of the ladder for a short time, then the most promising two for the full time. What would be better
+than the best of those that meet the goal, and misses it by little, is then trained for longer than before, until each
+such rung had twice the full time. Longer training only helps, so a rung that meets the goal early meets it later.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,17 @@ from app.contracts.job import TaskName
 from app.contracts.search import Point
 from app.contracts.survey import Survey
 from workers.planning.effort import SHORT, affordable, epochs, worthwhile
-from workers.planning.judging import cost, excess, point
+from workers.planning.judging import cost, excess, lost, oversized, point
 from workers.planning.ladder import Rung, rungs
 from workers.planning.trying import Candidate, Tried
 
-_FINALISTS = 2
-_LONG = 2.0
+_AT_ONCE = 2
+_LENGTHS = (SHORT, 1.0, 2.0)  # of a rung's first training, of its second and of its last
 # What a short training has lost beyond the goal may come back in a long one: up to so many times what is allowed, or so
 # much of the metric.
 _RECOVERED_TIMES, _RECOVERED = 2.0, 0.01
+# What is left of the budget after that may go to what has lost more, up to so much beyond what is allowed.
+_FAR = 0.05
 
 
 def next_round(survey: Survey, goal: Goal, task: TaskName, tried: Sequence[Tried]) -> list[Candidate]:
@@ -29,18 +31,13 @@ def next_round(survey: Survey, goal: Goal, task: TaskName, tried: Sequence[Tried
     ladder = _chosen(rungs(survey, goal, task), survey, goal)
     if not tried:
         return [_candidate(survey, goal, rung, SHORT, 0, ()) for rung in ladder]
-    points = [point(survey, goal, task, each) for each in tried]
     by_name = {rung.name: rung for rung in ladder if rung.trained}
-    done = max(each.round for each in points)
-    if done == 0:
-        names = _finalists(goal, [each for each in points if each.name in by_name])
-        return [_candidate(survey, goal, by_name[name], 1.0, 1, points) for name in names]
-    if done == 1:
-        finalists = [each for each in points if each.round == 1 and each.figures is not None]
-        if finalists and not any(each.meets for each in finalists):
-            closest = min(finalists, key=lambda each: (excess(goal, each), each.name))
-            return [_candidate(survey, goal, by_name[closest.name], _LONG, 2, points)]
-    return []
+    points = [point(survey, goal, task, each) for each in tried]
+    latest = {each.name: each for each in sorted(points, key=lambda each: each.round) if each.name in by_name}
+    turn = 1 + max(each.round for each in points)
+    names = _finalists(goal, list(latest.values())) if turn == 1 else _better(goal, points, list(latest.values()))
+    lengths = {name: _LENGTHS[sum(each.name == name for each in points)] for name in names}
+    return [_candidate(survey, goal, by_name[name], length, turn, points) for name, length in lengths.items()]
 
 
 def _chosen(ladder: Sequence[Rung], survey: Survey, goal: Goal) -> list[Rung]:
@@ -64,8 +61,29 @@ def _finalists(goal: Goal, points: Sequence[Point]) -> list[str]:
     measured = sorted((each for each in points if each.figures is not None), key=lambda each: each.name)
     hopeful = sorted((each for each in measured if _may_recover(goal, each)), key=lambda each: cost(goal, each))
     others = sorted((each for each in measured if each not in hopeful), key=lambda each: excess(goal, each))
-    chosen = [*hopeful, *others][:_FINALISTS]
+    chosen = [*hopeful, *others][:_AT_ONCE]
     return [each.name for each in sorted(chosen, key=lambda each: (each.meets, excess(goal, each)))]
+
+
+def _better(goal: Goal, points: Sequence[Point], latest: Sequence[Point]) -> list[str]:
+    """Return the names to train once more: those that would be better than the best so far, the closest to it first.
+
+    Where nothing that was trained meets the goal, the closest is among them however far it is.
+    """
+    best = min((cost(goal, each) for each in points if each.meets), default=float("inf"))
+    trained = {each.name: sum(other.name == each.name for other in points) for each in latest}
+    left = [
+        each
+        for each in latest
+        if each.figures is not None
+        and trained[each.name] < len(_LENGTHS)
+        and cost(goal, each) < best
+        and lost(goal, each) > 0
+        and oversized(goal, each) == 0
+    ]
+    near = sorted(left, key=lambda each: (excess(goal, each), each.name))
+    hopeful = [each for each in near if (each.validation_drop or 0) <= goal.max_drop + _FAR]
+    return [each.name for each in (hopeful or ([] if any(each.meets for each in latest) else near[:1]))][:_AT_ONCE]
 
 
 def _may_recover(goal: Goal, found: Point) -> bool:

@@ -9,15 +9,18 @@ const times = (value) => (value === null ? "" : `${value.toFixed(value < 10 ? 2 
 const memory = ({ figures }) => (figures?.resident_bytes ? scaled(figures.resident_bytes, "B") : "");
 const placeOf = (point) => (point.artifact ? `/jobs/${point.job}/result` : `/jobs/${point.job}`);
 
+// Why a candidate has no figures where it is not its own fault.
+const UNMEASURED = { "time-limit-exceeded": "time was up", conflict: "cancelled" };
+
 export const recommendedOf = (search) => search?.points.find(({ job }) => job === search.recommended) ?? null;
 
 function markOf(search, point) {
   if (point.job === search.recommended) return "recommended";
-  if (!point.figures) return "failed";
+  if (!point.figures) return UNMEASURED[point.error?.type.split("/").at(-1)] ?? "failed";
   return [search.front.includes(point.job) && "front", search.nearest.includes(point.job) && "nearest"].filter(Boolean).join(", ");
 }
 
-// The recommended first, then the front by size, then the others, last what failed.
+// The recommended first, then the front by size, then the others, last what was not measured.
 function ranked(search) {
   const place = (point) => (!point.figures ? 3 : point.job === search.recommended ? 0 : search.front.includes(point.job) ? 1 : 2);
   return [...search.points].sort((a, b) => place(a) - place(b) || (a.figures?.file_bytes ?? 0) - (b.figures?.file_bytes ?? 0));

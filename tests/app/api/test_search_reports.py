@@ -58,6 +58,7 @@ async def test_model_card_of_a_goal_says_why_and_what_else_was_found(
         "| 2 layers, int8",
         "| 3 layers",
         r"| \<b\>rank 4\</b\>",
+        "| 4 layers",
     ]
     first = (
         "| 1 layer, ternary, int8 | recommended | 2 | 450.00 kB | 202.22× | 0.12 ms | 66.67× | 900.00 kB "
@@ -67,6 +68,7 @@ async def test_model_card_of_a_goal_says_why_and_what_else_was_found(
     assert "| front | 1 | 310.00 kB |" in rows[1]
     assert "accuracy lost 7.00 points" in rows[1]
     assert "| failed | 0 |" in rows[4]
+    assert "| time was up | 2 |" in rows[5]
     assert '"technique": "ternarize"' in card.replace("\\", "")
     assert 'tags: ["onnx", "compressed", "prune_layers", "ternarize"]' in card
 

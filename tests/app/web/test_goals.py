@@ -130,6 +130,7 @@ def test_result_when_a_goal_was_met(open_page: Opener, rest: Client, worker: Act
             re.compile("^2 layers, int8front115.9 MB5.72×.*−0.30 points"),
             re.compile("^3 layers1"),
             re.compile("^<b>rank 4</b>failed0"),
+            re.compile("^4 layerstime was up2"),
         ]
     )
     expect(page.locator("#sensitivity tbody tr")).to_have_count(3)

@@ -82,6 +82,25 @@ def test_conv_agrees_with_onnxruntime(rank: int, size: int, auto_pad: str, **dra
 
 @quick
 @given(
+    flat=st.integers(1, 2),
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+    begin=st.integers(0, 2),
+    end=st.integers(0, 2),
+    auto_pad=st.sampled_from(["NOTSET", "SAME_UPPER", "VALID"]),
+    padded=st.booleans(),
+)
+def test_conv_along_one_axis_agrees_with_onnxruntime(flat: int, auto_pad: str, *, padded: bool, **draw: int) -> None:
+    ones, side = [1] * flat, [int(padded)] * flat
+    attributes: dict[str, Any] = {"strides": [draw["stride"], *ones], "auto_pad": auto_pad}
+    if auto_pad == "NOTSET":
+        pads = [draw["begin"], *side, draw["end"], *side]
+        attributes |= {"pads": pads, "dilations": [draw["dilation"], *ones]}
+    check("Conv", 11, normal(2, 4, 9, *ones), normal(6, 4, 3, *ones, seed=1), normal(6, seed=2), **attributes)
+
+
+@quick
+@given(
     rank=st.integers(1, 2),
     size=st.integers(2, 5),
     kernel=st.integers(1, 3),

@@ -219,7 +219,7 @@ def test_report_comes_along_when_the_guard_is_not_met(tmp_path: Path) -> None:
     assert told.last.report.after.quality.split == "validation"
     assert "on 180 validation rows" in told.last.problem.detail
     assert "on 180 validation rows (95 % interval" in told.last.report.verdict
-    assert any("the test rows stay untouched" in note for note in told.last.report.notes)
+    assert any("the test rows were not tried" in note for note in told.last.report.notes)
     assert told.code == 1
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from app.contracts.report import Latency
+from app.contracts.report import Latency, Report
 from app.contracts.survey import Survey
 from app.contracts.tasks import LOGITS, Done, SurveyOrder
 from tests.workers.compute.orders import ZERO, digits_npz, mlp, tell
@@ -146,6 +146,29 @@ def test_candidate_that_knows_what_the_original_answered_comes_to_the_same_file(
     others = {name: array * 0 for name, array in said.arrays("").items()}
     write(tmp_path / "misled" / "in" / LOGITS, said.facts, others, {})
     assert compressed(tmp_path / "misled", logits=f"in/{LOGITS}") != asking
+
+
+def test_candidate_is_measured_against_the_scores_that_the_survey_had_of_the_original(tmp_path: Path) -> None:
+    surveyed(tmp_path / "survey")
+    said = Contents.open(tmp_path / "survey" / "out" / LOGITS)
+    arrays = dict(said.arrays(""))
+    wrong = {name: array * 0 if "runtime" in name else array for name, array in arrays.items()}
+    for name, told in (("knowing", arrays), ("misled", wrong)):
+        (tmp_path / name / "in").mkdir(parents=True)
+        write(tmp_path / name / "in" / LOGITS, said.facts, told, {})
+    alone = report_of(tmp_path / "asking")
+    knowing = report_of(tmp_path / "knowing", logits=f"in/{LOGITS}")
+    misled = report_of(tmp_path / "misled", logits=f"in/{LOGITS}")
+    assert (knowing.before.quality, knowing.after.quality) == (alone.before.quality, alone.after.quality)
+    assert misled.before.quality != alone.before.quality
+
+
+def report_of(scratch: Path, **changes: object) -> Report:
+    """Bring the digits' network into int8."""
+    recipe = {"steps": [{"technique": "quantize_int8"}]}
+    report = done(scratch, kind="compress", recipe=recipe, guard=None, device="cpu", **changes).report
+    assert report is not None
+    return report
 
 
 def compressed(scratch: Path, **changes: object) -> bytes:

@@ -1,13 +1,15 @@
 """One teacher's logits, asked for once however many trainings learn from them; a file carries them to other processes.
 
 The original teaches in every step of a recipe that trains, in every round of such a step and in every candidate of a
-search, and what it answers is the same each time.
+search, and what it answers is the same each time. So are the scores that ONNX Runtime has from its file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.compute.autograd.dtypes import from_numpy, to_numpy
@@ -20,6 +22,7 @@ from workers.compute.tensor_files import Contents, write
 
 # Of all splits together, between trainings: what is larger is asked for anew in each of them.
 _LASTING_BYTES = 1 << 28
+_RUNTIME = "runtime"
 _AT_ONCE = 64  # no gradients are kept, so that larger batches than those of training fit
 Split = Literal["train", "validation"]
 
@@ -30,7 +33,7 @@ class Logits:
     def __init__(self, model: Model) -> None:
         """Begin without an answer."""
         self.model = model
-        self._kept: dict[str, Sequence[Tensor]] = {}
+        self.kept: dict[str, Sequence[Tensor]] = {}
 
     def targets(
         self, teacher: Teacher, split: Split, dataset: Dataset, batch_size: int, tell: Callable[[float], None]
@@ -41,21 +44,35 @@ class Logits:
         """
         size, samples = max(batch_size, _AT_ONCE), dataset.train if split == "train" else dataset.validation
         asked = f"{split}/{size}"  # how many rows go in at once decides the last bits
-        kept = self._kept.get(asked, [])
+        kept = self.kept.get(asked, [])
         if len(kept) == len(teacher.heads) and all(len(part) == len(samples) for part in kept):
             tell(1.0)
             return Targets(teacher, samples, [part.to(teacher.executor.device) for part in kept])
         found = targets_of(teacher, samples, size, tell)
-        if found.kept is not None and _bytes_of([*self._kept.values(), found.kept]) <= _LASTING_BYTES:
-            self._kept[asked] = found.kept
+        if found.kept is not None and _bytes_of([*self.kept.values(), found.kept]) <= _LASTING_BYTES:
+            self.kept[asked] = found.kept
         return found
+
+    def scores(self, split: str, ask: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return what the model's file answers in ONNX Runtime to a split's rows: (rows, ...). `ask` asks it."""
+        asked = f"{split}/{_RUNTIME}"
+        if asked not in self.kept:
+            found = ask()
+            if _bytes_of(self.kept.values()) + found.nbytes > _LASTING_BYTES:
+                return found
+            self.kept[asked] = [from_numpy(found)]
+        return np.asarray(to_numpy(self.kept[asked][0]), np.float32)
+
+    def take(self, other: "Logits") -> None:
+        """Take over what `other` knows, which is of the same model in another form."""
+        self.kept = {**other.kept, **self.kept}
 
     def save(self, file: Path) -> None:
         """Write what is known. Raises OSError."""
-        facts = {asked: len(parts) for asked, parts in self._kept.items()}
+        facts = {asked: len(parts) for asked, parts in self.kept.items()}
         arrays = {
             f"{asked}/{head}": to_numpy(part.cpu())
-            for asked, parts in self._kept.items()
+            for asked, parts in self.kept.items()
             for head, part in enumerate(parts)
         }
         write(file, facts, arrays, {})
@@ -63,7 +80,7 @@ class Logits:
     def load(self, file: Path) -> None:
         """Take over what another process knew of this model. Raises Unreadable, KeyError, OSError."""
         found = Contents.open(file)
-        self._kept = {
+        self.kept = {
             asked: [from_numpy(found.array(f"{asked}/{head}")) for head in range(count)]
             for asked, count in found.facts.items()
         }
@@ -85,5 +102,5 @@ def asked_by_default(
     return logits
 
 
-def _bytes_of(kept: Sequence[Sequence[Tensor]]) -> int:
+def _bytes_of(kept: Iterable[Sequence[Tensor]]) -> int:
     return sum(part.numel() * part.element_size() for parts in kept for part in parts)

@@ -10,7 +10,7 @@ from workers.compute.datasets.fitting import Target, fit_inputs
 from workers.compute.datasets.labels import Labels, read_labels
 from workers.compute.datasets.reading import label_name, read_table, split_name
 from workers.compute.datasets.samples import Dataset, Samples, Task
-from workers.compute.datasets.splitting import split_rows
+from workers.compute.datasets.splitting import named, split_rows
 from workers.compute.datasets.table import Table
 
 
@@ -24,7 +24,8 @@ def load_dataset(dataset: InputDataset, scratch: Path, target: Target, task: Tas
     labels = None if task == "match" else _labels(dataset, table, target, task)
     split = split_name(dataset, table)
     stratify = labels.values if labels is not None and task == "classification" else None
-    rows = split_rows(table.columns[split] if split else None, stratify, dataset.splits, table.rows)
+    given = table.columns[split] if split else None
+    rows = split_rows(given, stratify, dataset.splits, table.rows)
     samples = Samples(inputs, None if labels is None else labels.values, np.arange(table.rows))
     return Dataset(
         train=samples.take(rows["train"]),
@@ -32,6 +33,7 @@ def load_dataset(dataset: InputDataset, scratch: Path, target: Target, task: Tas
         test=samples.take(rows["test"]),
         task=task,
         classes=labels.classes if labels is not None else target.classes,
+        drawn=given is not None and named(given) == {"train", "test"},
     )
 
 

@@ -36,8 +36,7 @@ def split_rows(given: Array | None, labels: Array | None, shares: Splits, rows: 
     train = np.flatnonzero(codes == 0)
     if len(train) <= sum(share > 0 for share in wanted.values()):
         raise DatasetMismatch("The split leaves no rows to train on.")
-    places = _places(train, labels, shares.seed)
-    order = np.argsort(places, kind="stable")
+    order = spread(None if labels is None else labels[train], len(train), shares.seed)
     start = 0
     for name, share in wanted.items():
         count = max(1, round(share * len(train))) if share else 0
@@ -46,6 +45,11 @@ def split_rows(given: Array | None, labels: Array | None, shares: Splits, rows: 
     if start >= len(train):
         raise DatasetMismatch("The shares of validation and test leave no rows to train on.")
     return {name: np.flatnonzero(codes == code) for code, name in enumerate(NAMES)}
+
+
+def named(given: Array) -> set[str]:
+    """Return the names of the splits that a split column has rows of. Raises DatasetMismatch for others."""
+    return {NAMES[code] for code in np.unique(_codes(given))}
 
 
 def _codes(given: Array) -> NDArray[np.int8]:
@@ -60,12 +64,12 @@ def _codes(given: Array) -> NDArray[np.int8]:
     return given.astype(np.int8)
 
 
-def _places(train: Rows, labels: Array | None, seed: int) -> NDArray[np.float64]:
-    """Return a number in (0, 1) per training row; any prefix in its order holds every class by its share."""
-    shuffled = np.random.default_rng(seed).permutation(len(train))
-    classes = np.zeros(len(train), np.int64) if labels is None else labels[train]
-    places = np.empty(len(train))
+def spread(labels: Array | None, rows: int, seed: int) -> Rows:
+    """Return the numbers of all rows in a shuffled order whose every prefix holds each class by its share."""
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    classes = np.zeros(rows, np.int64) if labels is None else labels
+    places = np.empty(rows)
     for label in np.unique(classes):
         members = shuffled[classes[shuffled] == label]
         places[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return places
+    return np.argsort(places, kind="stable")

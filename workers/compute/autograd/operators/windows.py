@@ -15,6 +15,12 @@ class Window:
     pads: tuple[int, ...]
     auto_pad: str
 
+    def without_last(self) -> "Window":
+        """Return the window along all axes but the last."""
+        rank = len(self.kernel)
+        pads = (*self.pads[: rank - 1], *self.pads[rank : 2 * rank - 1])
+        return Window(self.kernel[:-1], self.strides[:-1], self.dilations[:-1], pads, self.auto_pad)
+
     def extent(self, axis: int) -> int:
         """Return the width that the dilated kernel covers."""
         return (self.kernel[axis] - 1) * self.dilations[axis] + 1
