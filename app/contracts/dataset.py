@@ -27,7 +27,10 @@ class Columns(Contract):
 
 
 class Splits(Contract):
-    """Shares for rows that name no split; the assignment depends on `seed` and the row number only."""
+    """Shares for rows that name no split; the assignment depends on `seed` and the row number only.
+
+    A job judges by a third of the test rows where its model knows drawn validation rows by heart.
+    """
 
     validation: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.2, gt=0, lt=1)
