@@ -17,7 +17,7 @@ _UNTRAINED = {"epochs": 0}
 # Found on the text encoder and the image networks of docs/results.md, and none of it per data set.
 _NARROW_NEURONS, _NARROW_HEADS, _TABLE_RANK = 0.75, 0.5, 0.334
 _TEXT_RATE, _TERNARY_RATE = 0.0005, 0.0003
-_CLUSTERS, _SHARED_FROM = 16, 256
+_CLUSTERS, _MANY_CLUSTERS, _SHARED_FROM = 16, 64, 256
 _SPARSITIES = (0.8, 0.9)
 _CUTS = (0.25, 0.5, 0.75)
 # What a device calculates with: integers, of 7 bits where a processor may have no dot product that keeps all 8 from
@@ -156,6 +156,8 @@ def _small(folded: tuple[Step, ...], *, narrower: bool) -> Iterator[Rung]:
         "min_size": _SHARED_FROM,
         "assignment": "learned",
     }
+    many: Step = {**shared, "clusters": _MANY_CLUSTERS}
+    yield Rung(f"{_MANY_CLUSTERS} shared values", 1.0, 1.0, 6.0, (), (many,), folded)
     yield Rung(f"{_CLUSTERS} shared values", 1.0, 1.0, 4.0, (), (shared,), folded)
     for sparsity in _SPARSITIES:
         pruned: Step = {"technique": "prune_weights", "sparsity": sparsity}

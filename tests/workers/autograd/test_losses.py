@@ -1,10 +1,12 @@
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
 from app.errors import DatasetMismatch, TechniqueNotApplicable
 from tests.workers.autograd import graphs
+from workers.compute.autograd.executor import Executor
 from workers.compute.autograd.losses import Head, Objective, check_labels, fitted, heads_for
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]])
@@ -14,6 +16,41 @@ TEACHER = torch.tensor([[1.0, 0.5, -1.0], [0.0, 2.0, 0.0]])
 def test_softmax_output_is_trained_by_its_logits() -> None:
     (head,) = heads_for(graphs.model(graphs.cnn()), "classification")
     assert (head.output, head.logits, head.link) == ("scores", "logits", "softmax")
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_softmax_that_is_written_out_is_trained_by_its_exponents(axis: int, *, inverted: bool) -> None:
+    model = graphs.model(written_out(axis, inverted=inverted))
+    (head,) = heads_for(model, "match")
+    assert (head.output, head.logits, head.link, head.axis) == ("scores", "shifted", "softmax", axis)
+    rows = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    found = Executor(model)({"x": rows}, ("scores", "shifted"))
+    torch.testing.assert_close(torch.softmax(found["shifted"], -1), found["scores"])
+
+
+def test_quotient_of_other_things_is_no_softmax() -> None:
+    sketch = graphs.Sketch(13)
+    axes = sketch.constant("axes", [1])
+    powers = sketch.op("Exp", "x")
+    sketch.op("Div", powers, sketch.op("ReduceSum", "x", axes), out="scores")
+    (head,) = heads_for(graphs.model(sketch.proto({"x": (1, ["N", 4])}, {"scores": (1, ["N", 4])})), "match")
+    assert (head.logits, head.link) == ("scores", "identity")
+
+
+def written_out(axis: int, *, inverted: bool) -> onnx.ModelProto:
+    """Softmax of four logits as JAX's exporter writes it."""
+    sketch = graphs.Sketch(13)
+    axes, whole = sketch.constant("axes", [axis]), sketch.constant("whole", [-1, 1])
+    logits = sketch.op("Gemm", "x", sketch.weight("w", 4, 4))
+    highest = sketch.op("Reshape", sketch.op("ReduceMax", logits, axes=[axis], keepdims=0), whole)
+    powers = sketch.op("Exp", sketch.op("Sub", logits, highest, out="shifted"))
+    total = sketch.op("Reshape", sketch.op("ReduceSum", powers, axes, keepdims=0), whole)
+    if inverted:
+        sketch.op("Mul", sketch.op("Reciprocal", total), powers, out="scores")
+    else:
+        sketch.op("Div", powers, total, out="scores")
+    return sketch.proto({"x": (1, ["N", 4])}, {"scores": (1, ["N", 4])})
 
 
 def test_label_output_before_the_scores_is_passed_over() -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 from app.errors import DatasetMismatch, TechniqueNotApplicable
 from workers.compute.datasets.samples import Task
 from workers.compute.graph.model import FLOATS, Model
+from workers.compute.graph.softmaxes import written_out
 
 Link = Literal["softmax", "sigmoid", "identity"]
 _LINKS: dict[str, Link] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
@@ -34,15 +35,18 @@ class Head:
 
 def heads_of(model: Model) -> tuple[Head, ...]:
     """Return every floating-point output, in the graph's order."""
-    return tuple(_head(value) for value in model.graph.outputs if value.dtype in FLOATS or value.dtype is None)
+    return tuple(_head(model, value) for value in model.graph.outputs if value.dtype in FLOATS or value.dtype is None)
 
 
-def _head(output: ir.Value) -> Head:
+def _head(model: Model, output: ir.Value) -> Head:
     rank = None if output.shape is None else len(output.shape)
     producer = output.producer()
     while producer is not None and producer.op_type in _PASS_THROUGH and producer.inputs[0] is not None:
         producer = producer.inputs[0].producer()
     name = output.name or ""
+    if (softmax := written_out(model, producer)) is not None:
+        exponents, along = softmax
+        return Head(name, exponents.name or "", "softmax", along, rank)
     if producer is None or producer.op_type not in _LINKS or producer.inputs[0] is None:
         return Head(name, name, rank=rank)
     axis = producer.attributes.get("axis")
