@@ -5,12 +5,14 @@ may have been trained on these, and a network can learn any labels by heart (Zha
 is compressed never trains on validation rows, so it would be held to a score that the original has nowhere else.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from app.contracts.goal import Goal
+from app.contracts.report import Estimate
 from workers.compute.autograd.logits import Logits
 from workers.compute.datasets.samples import Dataset, Samples
 from workers.compute.datasets.splitting import spread
@@ -47,15 +49,15 @@ class Ground:
     def fair(self, split_seed: int) -> "Ground":
         """Return these rows, or others where the original has learned the validation rows by heart.
 
-        It has where it is better on drawn validation rows than on test rows by more than chance: where the 95 %
-        intervals of what a goal holds by default lie apart. Then a part of the test rows takes their place, and they
-        are trained on.
+        It has where it is better on drawn validation rows than on test rows, in what a goal holds by default, by more
+        than chance: where the 95 % interval of the difference (Newcombe, 1998, of two intervals) lies above 0. Then a
+        part of the test rows takes their place, and they are trained on.
         """
         if not self.dataset.drawn or len(self.dataset.test) < _FEWEST:
             return self
         metric = Goal().metric_of(self.dataset.task)
         drawn, test = (judge.quality(judge.original).scores.get(metric) for judge in (self.judge(), self.test_judge()))
-        if drawn is None or test is None or drawn.low <= test.high:
+        if drawn is None or test is None or not _larger(drawn, test):
             return self
         dataset = _shared_out(self.dataset, split_seed)
         return replace(
@@ -71,6 +73,10 @@ class Ground:
         asked = f"{split} shared out" if self.finding else split
         scores = self.logits.scores(asked, lambda: predict(self.original.open(), rows))
         return Judge(split, self.dataset.task, rows.labels, scores, self.dataset.classes, self.seed)
+
+
+def _larger(one: Estimate, other: Estimate) -> bool:
+    return one.value - other.value > math.hypot(one.value - one.low, other.high - other.value)
 
 
 def _shared_out(dataset: Dataset, seed: int) -> Dataset:
