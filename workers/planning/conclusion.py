@@ -13,6 +13,7 @@ from workers.planning.judging import cost, excess, original, point, told
 from workers.planning.trying import Tried
 
 _SAME_COST = 1.1  # medians of two runs differ by so much; within it, the smaller file is the better one
+_SAME_SIZE = 1.01  # nobody chooses by less; within it, what loses less is the better one
 _NEAREST = 3
 _SUPERLATIVES = {"size": "smallest", "latency": "fastest", "memory": "lightest"}
 
@@ -69,12 +70,12 @@ def _exact(found: Point) -> tuple[tuple[float, float], float]:
 
 
 def _best(goal: Goal, meeting: Sequence[Point]) -> Point | None:
-    """Return the one to recommend; timing noise does not decide between two that are equally fast."""
+    """Return the one to recommend; neither a few bytes nor timing noise decide between two that are as good."""
     if not meeting:
         return None
-    if goal.minimize == "size":
-        return meeting[0]
     least = cost(goal, meeting[0])
+    if goal.minimize == "size":
+        return min((each for each in meeting if cost(goal, each) <= _SAME_SIZE * least), key=_rank)
     equal = [each for each in meeting if cost(goal, each) <= _SAME_COST * least]
     return min(equal, key=lambda each: (each.figures.file_bytes if each.figures else 0, *_rank(each)))
 

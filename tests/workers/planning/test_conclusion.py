@@ -52,6 +52,12 @@ def test_the_smallest_that_meets_the_goal_is_recommended_and_what_goes_further_i
     assert (found.original.validation, found.original.test) == (0.98, 0.975)
 
 
+@pytest.mark.parametrize(("longer", "wanted"), [(433_000, 1), (440_000, 0)])
+def test_of_files_of_about_one_size_the_one_that_loses_least_is_recommended(longer: int, wanted: int) -> None:
+    done = [tried(candidate("bold"), 432_000, 0.971), tried(candidate("bold", 1), longer, 0.979)]
+    assert concluded(GOAL, *done).recommended == done[wanted].job
+
+
 def test_its_own_shorter_training_is_not_what_goes_further() -> None:
     found = concluded(
         Goal(minimize="latency"),
