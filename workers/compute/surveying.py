@@ -99,13 +99,13 @@ def _removal(bench: Bench) -> list[int]:
 
 def _ask(bench: Bench, file: Path) -> None:
     """Ask the original once for what every candidate learns from it and is measured against."""
-    if bench.dataset is None or bench.ground is None or not len(bench.dataset.train):
+    if bench.ground is None or not len(bench.ground.dataset.train):
         return
     settings = (bench.device, bench.order.threads, bench.order.seed)
     known = bench.logits
     with suppress(ModelpressError):  # the candidates that need it say why it cannot be asked
         model = fold(load(bench.original.path))  # candidates have steps, so weights are taken out of their formats
-        known = asked_by_default(model, bench.dataset, settings, lambda share: bench.route.tell(share, None))
+        known = asked_by_default(model, bench.ground.dataset, settings, lambda share: bench.route.tell(share, None))
     bench.ground.test_judge()
     known.take(bench.logits)
     known.save(file)

@@ -36,7 +36,7 @@ def next_round(survey: Survey, goal: Goal, task: TaskName, tried: Sequence[Tried
     latest = {each.name: each for each in sorted(points, key=lambda each: each.round) if each.name in by_name}
     turn = 1 + max(each.round for each in points)
     names = _finalists(goal, list(latest.values())) if turn == 1 else _better(goal, points, list(latest.values()))
-    lengths = {name: _LENGTHS[sum(each.name == name for each in points)] for name in names}
+    lengths = {name: _LENGTHS[_trained(name, points)] for name in names}
     return [_candidate(survey, goal, by_name[name], length, turn, points) for name, length in lengths.items()]
 
 
@@ -71,19 +71,25 @@ def _better(goal: Goal, points: Sequence[Point], latest: Sequence[Point]) -> lis
     Where nothing that was trained meets the goal, the closest is among them however far it is.
     """
     best = min((cost(goal, each) for each in points if each.meets), default=float("inf"))
-    trained = {each.name: sum(other.name == each.name for other in points) for each in latest}
     left = [
         each
         for each in latest
         if each.figures is not None
-        and trained[each.name] < len(_LENGTHS)
+        and _trained(each.name, points) < len(_LENGTHS)
         and cost(goal, each) < best
         and lost(goal, each) > 0
         and oversized(goal, each) == 0
     ]
     near = sorted(left, key=lambda each: (excess(goal, each), each.name))
     hopeful = [each for each in near if (each.validation_drop or 0) <= goal.max_drop + _FAR]
-    return [each.name for each in (hopeful or ([] if any(each.meets for each in latest) else near[:1]))][:_AT_ONCE]
+    if not hopeful and not any(each.meets for each in latest):
+        hopeful = near[:1]
+    return [each.name for each in hopeful[:_AT_ONCE]]
+
+
+def _trained(name: str, points: Sequence[Point]) -> int:
+    """Return how often a rung has trained."""
+    return sum(each.name == name for each in points)
 
 
 def _may_recover(goal: Goal, found: Point) -> bool:

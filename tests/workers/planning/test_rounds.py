@@ -168,24 +168,27 @@ def test_what_would_be_better_than_the_best_trains_longer_and_longer_the_closest
     done += [tried(second[0], 800_000, 0.96), tried(second[1], 450_000, 0.94)]
     third = next_round(survey(), SIZE, "classification", done)
     assert names(third) == ["2 layers, narrower, ternary", "1 layer, narrower, ternary"]
-    assert [passes(one) for one in third] > [1.9 * passes(one) for one in second]
+    assert all(passes(long) > 1.9 * passes(full) for long, full in zip(third, second, strict=True))
     done += [tried(third[0], 800_000, 0.96), tried(third[1], 450_000, 0.94)]
     # The three layers meet the goal from the first round on, and nothing is left that would be smaller.
     assert next_round(survey(), SIZE, "classification", done) == []
 
 
+def finals(done: list[Tried]) -> list[Tried]:
+    """The second round, in which all meet the goal."""
+    return [tried(one, SIZES[one.name], 0.975) for one in next_round(survey(), SIZE, "classification", done)]
+
+
 def test_what_costs_more_than_the_best_is_left_alone() -> None:
     done = first_round({"3 layers, narrower, ternary": 0.961, "2 layers, narrower, ternary": 0.965}, SIZES)
-    second = next_round(survey(), SIZE, "classification", done)
-    done += [tried(one, SIZES[one.name], 0.975) for one in second]
+    done += finals(done)
     assert next_round(survey(), SIZE, "classification", done) == []
 
 
 def test_what_was_dropped_for_losing_too_much_has_its_turn_when_time_is_left() -> None:
     done = first_round({"1 layer, narrower, ternary": 0.95, "2 layers, narrower, ternary": 0.965}, SIZES)
-    second = next_round(survey(), SIZE, "classification", done)
-    assert "1 layer, narrower, ternary" not in names(second)
-    done += [tried(one, SIZES[one.name], 0.975) for one in second]
+    done += finals(done)
+    assert "1 layer, narrower, ternary" not in {each.candidate.name for each in done if each.candidate.round == 1}
     third = next_round(survey(), SIZE, "classification", done)
     assert names(third) == ["1 layer, narrower, ternary"]
     short = next(each.candidate for each in done if each.candidate.name == third[0].name)
@@ -194,8 +197,7 @@ def test_what_was_dropped_for_losing_too_much_has_its_turn_when_time_is_left() -
 
 def test_what_lost_far_too_much_is_not_worth_the_time_that_is_left() -> None:
     done = first_round({"1 layer, narrower, ternary": 0.9, "2 layers, narrower, ternary": 0.965}, SIZES)
-    second = next_round(survey(), SIZE, "classification", done)
-    done += [tried(one, SIZES[one.name], 0.975) for one in second]
+    done += finals(done)
     assert next_round(survey(), SIZE, "classification", done) == []
 
 
