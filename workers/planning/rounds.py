@@ -6,7 +6,6 @@ such rung had twice the full time. Longer training only helps, so a rung that me
 """
 
 from collections.abc import Sequence
-from statistics import median
 
 from app.contracts.goal import Goal
 from app.contracts.job import TaskName
@@ -103,22 +102,14 @@ def _candidate(survey: Survey, goal: Goal, rung: Rung, length: float, turn: int,
 
 
 def _predicted(survey: Survey, rung: Rung, points: Sequence[Point]) -> float | None:
-    """Return the median call of a rung: from the same rung as measured before, else by what is left to multiply.
+    """Return the median call of a rung: as the same rung was measured before, else by what is left to multiply.
 
-    The latter is rough: it takes a call's time to go by its multiplications, each as much faster in the number format
-    of the goal's device as the survey found the whole model to be.
+    The former is no ratio to the original's: that one fills the caches, so that neighbours slow it down most. The
+    latter is rough: it takes a call's time to go by its multiplications, each as much faster in the number format of
+    the goal's device as the survey found the whole model to be.
     """
-    original_ms = _original_ms(survey, points)
-    twins = [each.faster for each in points if each.name == rung.name and each.faster]
-    if twins:
-        return original_ms / twins[-1]
+    calls = [each.figures.p50_ms for each in points if each.name == rung.name and each.figures and each.figures.p50_ms]
+    if calls:
+        return calls[-1]
     faster = survey.low_faster if rung.lowered else 1.0
-    return original_ms * rung.macs / faster if faster else None
-
-
-def _original_ms(survey: Survey, points: Sequence[Point]) -> float:
-    """Return the original's median call. Each candidate was timed beside it; the survey may have met a busy moment."""
-    beside = [
-        each.figures.p50_ms * each.faster for each in points if each.figures and each.figures.p50_ms and each.faster
-    ]
-    return median([survey.p50_ms, *beside])
+    return survey.p50_ms * rung.macs / faster if faster else None

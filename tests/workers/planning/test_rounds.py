@@ -218,11 +218,17 @@ def test_the_latency_of_a_later_round_is_foretold_from_the_same_shape() -> None:
     assert second[0].predicted_p50_ms == pytest.approx(0.1)
 
 
-def test_a_survey_in_a_busy_moment_spoils_the_first_round_alone() -> None:
-    asked = next_round(survey(p50_ms=24.0), LATENCY, "classification", [])
-    done = [tried(each, 4_000_000, 0.979, faster=60.0 if "1 layer" in each.name else 2.0) for each in asked]
-    second = next_round(survey(p50_ms=24.0), LATENCY, "classification", done)
-    assert second[0].predicted_p50_ms == pytest.approx(0.1)  # the original took 6 ms beside each of them
+def test_an_original_that_others_slow_down_spoils_the_first_round_alone() -> None:
+    busy = survey(p50_ms=24.0)
+    asked = next_round(busy, LATENCY, "classification", [])
+    done = [
+        tried(each, 4_000_000, 0.979, faster=90.0, original_ms=9.0)
+        if "1 layer" in each.name
+        else tried(each, 4_000_000, 0.979, faster=2.0)
+        for each in asked
+    ]
+    second = next_round(busy, LATENCY, "classification", done)
+    assert second[0].predicted_p50_ms == pytest.approx(0.1)
 
 
 def test_the_latency_of_the_first_round_is_foretold_from_what_is_left_and_the_number_format() -> None:
