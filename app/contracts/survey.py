@@ -21,6 +21,9 @@ class Survey(Contract):
     low_faster: float | None = Field(
         None, gt=0, description="how many times as fast it is in the goal's number format; null where it has none"
     )
+    narrow_faster: float | None = Field(
+        None, gt=0, description="how many times as fast it is as narrow as the search goes; null where it was not tried"
+    )
     layers: int = Field(ge=0, description="residual spans and repeats that can be left out")
     removal: list[int] = Field([], description="layers from the least harmful on, all but one; the first is 1")
     tables: int = Field(ge=0, description="embeddings")

@@ -136,6 +136,7 @@ class SurveyOrder(Contract):
     task: TaskName
     goal: Goal
     low: Recipe = Field(description="brings weights into the number format that the goal's device calculates with")
+    narrow: Recipe = Field(description="leaves next to nothing to multiply in networks that are no text encoders")
     seed: int
     device: str = "auto"
     threads: int = 2

@@ -8,7 +8,7 @@ from app.contracts.recipe import Packing, Recipe
 from app.contracts.report import Latency
 from app.contracts.survey import Survey
 from app.contracts.tasks import LOGITS, CompressOrder, Done, SurveyOrder
-from app.errors import ModelpressError, TechniqueNotApplicable
+from app.errors import ModelpressError
 from workers.compute.autograd.logits import asked_by_default
 from workers.compute.bench import Bench, set_up
 from workers.compute.channel import Channel
@@ -38,6 +38,7 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
         [
             Stage("measuring the original", 1.0),
             Stage(f"trying {order.low.steps[0].technique}", 0.5),
+            Stage(f"trying {order.narrow.steps[0].technique}", 0.5),
             Stage("looking for sensitive layers", 2.0),
             Stage("ranking layers", 2.0),
             Stage("asking the original", 2.0),
@@ -50,9 +51,13 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     _, first = bench.original.races(bench.original.path, rows, _RACE_S, order.seed)
     _, resident = loading(bench.original.path, bench.original.options)
     route.enter()
-    low_faster, second = _low_faster(bench, order)
+    low_faster, second = _faster(bench, order, order.low)
     route.enter()
     kinds = Counter(group.kind for group in couple(bench.source).groups if not group.normalized)
+    tables = sum(is_table(bench.source, name) for name in matrices(bench.source))
+    narrows = kinds["neurons"] + kinds["channels"] > 0 and not tables + kinds["heads"]
+    narrow_faster, third = _faster(bench, order, order.narrow) if narrows else (None, [])
+    route.enter()
     limit_s = _LOOKING * order.goal.budget_s
     layers = sensitivity(bench, bench.dataset, bench.route.tell, limit_s) if bench.dataset else []
     route.enter()
@@ -70,11 +75,12 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             file_bytes=bench.baseline.file_bytes,
             resident_bytes=resident,
             # Noise only makes it slower; a while later it may be gone.
-            p50_ms=min(_at(found, order.goal.batch_size).p50_ms for found in (first, second) if found),
+            p50_ms=min(_at(found, order.goal.batch_size).p50_ms for found in (first, second, third) if found),
             low_faster=low_faster,
+            narrow_faster=narrow_faster,
             layers=len(spans(bench.source)),
             removal=removal,
-            tables=sum(is_table(bench.source, name) for name in matrices(bench.source)),
+            tables=tables,
             neurons=kinds["neurons"] + kinds["hidden units"],
             heads=kinds["heads"],
             channels=kinds["channels"],
@@ -125,12 +131,12 @@ def _as_compression(order: SurveyOrder) -> CompressOrder:
     )
 
 
-def _low_faster(bench: Bench, order: SurveyOrder) -> tuple[float | None, list[Latency]]:
-    """Return how many times as fast the model answers after `order.low`, at the goal's batch size.
+def _faster(bench: Bench, order: SurveyOrder, recipe: Recipe) -> tuple[float | None, list[Latency]]:
+    """Return how many times as fast the model answers after a recipe, at the goal's batch size; None if it can't be.
 
     Also how fast the original answered beside it.
     """
-    folder = bench.scratch / "low"
+    folder = bench.scratch / recipe.steps[0].technique
     folder.mkdir()
     context = Context(
         original=bench.source,
@@ -143,9 +149,9 @@ def _low_faster(bench: Bench, order: SurveyOrder) -> tuple[float | None, list[La
     )
     model = bench.source.clone()
     try:
-        for step in order.low.steps:
+        for step in recipe.steps:
             model = TECHNIQUES[step.technique](model, step, context).model
-    except TechniqueNotApplicable:
+    except ModelpressError:  # the candidates say why
         return None, []
     save(model, folder / "model.onnx")
     rows = bench.dataset.validation if bench.dataset else None

@@ -11,7 +11,7 @@ from app.stores import inputs, searches
 from app.stores.records import Transaction
 from app.stores.work import Claim
 from workers.kinds.base import Kind, Record, missing_answer, place_dataset, place_model
-from workers.planning.ladder import lowering
+from workers.planning.ladder import lowering, narrowing
 from workers.scratch import has_made, made_by_child
 
 
@@ -34,6 +34,7 @@ def _prepare(resources: Resources, held: Claim, folder: Path) -> SurveyOrder:
         task=job.task,
         goal=goal_of(job),
         low=lowering(goal_of(job)),
+        narrow=narrowing(),
         seed=job.seed,
         device=settings.device if job.device == "auto" else job.device,
         threads=settings.threads,

@@ -19,7 +19,8 @@ _NARROW_NEURONS, _NARROW_HEADS, _TABLE_RANK = 0.75, 0.5, 0.334
 _TEXT_RATE, _TERNARY_RATE = 0.0005, 0.0003
 _CLUSTERS, _MANY_CLUSTERS, _SHARED_FROM = 16, 64, 256
 _SPARSITIES = (0.8, 0.9)
-_CUTS = (0.25, 0.5, 0.75)
+_HALF_CUT = 0.5
+_CUTS = (0.25, _HALF_CUT, 0.75)
 # What a device calculates with: integers, of 7 bits where a processor may have no dot product that keeps all 8 from
 # saturating; a GPU's runtime has no kernels for dynamic integers, so that there weights are halved in the file alone.
 _LOW: dict[DeviceProfile, Step] = {
@@ -82,6 +83,24 @@ def lowering(goal: Goal) -> Recipe:
     return Recipe.model_validate({"steps": [_LOW[goal.device]]})
 
 
+def narrowing() -> Recipe:
+    """Return the recipe that does nothing but make a network as narrow as any rung does."""
+    return Recipe.model_validate({"steps": [_cut(_CUTS[-1])]})
+
+
+def narrowest() -> float:
+    """Return the share of the multiplications that roughly stays after that."""
+    return _left(_CUTS[-1])
+
+
+def _cut(ratio: float) -> Step:
+    return {"technique": "prune_neurons", "ratio": ratio, **_UNTRAINED}
+
+
+def _left(ratio: float) -> float:
+    return (1 - ratio) ** 2
+
+
 def _low_name(goal: Goal) -> str:
     """Return the number format that the goal's device calculates with, in words."""
     return _LOW_NAMES.get(goal.device, "int8")
@@ -142,10 +161,9 @@ def _networks(survey: Survey, goal: Goal, task: TaskName) -> Iterator[Rung]:
         return
     low, lowered = _low_name(goal), (_LOW[goal.device],)
     for ratio in cuts:
-        left = (1 - ratio) ** 2
-        cut: Step = {"technique": "prune_neurons", "ratio": ratio, **_UNTRAINED}
-        yield Rung(f"{1 - ratio:.0%} of the width", left, left, 32.0, (cut,), (teach,), folded)
-        yield Rung(f"{1 - ratio:.0%} of the width, {low}", left, left, _BITS[low], (cut,), (teach,), lowered)
+        left, cut = _left(ratio), (_cut(ratio),)
+        yield Rung(f"{1 - ratio:.0%} of the width", left, left, 32.0, cut, (teach,), folded)
+        yield Rung(f"{1 - ratio:.0%} of the width, {low}", left, left, _BITS[low], cut, (teach,), lowered)
 
 
 def _small(folded: tuple[Step, ...], *, narrower: bool) -> Iterator[Rung]:
@@ -165,7 +183,7 @@ def _small(folded: tuple[Step, ...], *, narrower: bool) -> Iterator[Rung]:
         yield Rung(f"{1 - sparsity:.0%} of the weights, shared", 1.0, 1.0, bits, (), (pruned, shared), folded)
     yield Rung("ternary", 1.0, 1.0, 1.6, (), ({"technique": "ternarize"},), folded)
     if narrower:
-        cut: Step = {"technique": "prune_neurons", "ratio": 0.5, **_UNTRAINED}
         few: Step = {"technique": "prune_weights", "sparsity": _SPARSITIES[0]}
         name = f"half of the width, {1 - _SPARSITIES[0]:.0%} of the weights, shared"
-        yield Rung(name, 0.25, 0.25, 1.8, (cut,), (few, shared), folded)
+        left = _left(_HALF_CUT)
+        yield Rung(name, left, left, 1.8, (_cut(_HALF_CUT),), (few, shared), folded)

@@ -13,7 +13,7 @@ from app.contracts.search import Point
 from app.contracts.survey import Survey
 from workers.planning.effort import SHORT, affordable, epochs, worthwhile
 from workers.planning.judging import cost, excess, lost, oversized, point
-from workers.planning.ladder import Rung, rungs
+from workers.planning.ladder import Rung, narrowest, rungs
 from workers.planning.trying import Candidate, Tried
 
 _AT_ONCE = 2
@@ -105,11 +105,22 @@ def _predicted(survey: Survey, rung: Rung, points: Sequence[Point]) -> float | N
     """Return the median call of a rung: as the same rung was measured before, else by what is left to multiply.
 
     The former is no ratio to the original's: that one fills the caches, so that neighbours slow it down most. The
-    latter is rough: it takes a call's time to go by its multiplications, each as much faster in the number format of
-    the goal's device as the survey found the whole model to be.
+    latter is rough: beyond what the survey found to stay however narrow a network is, it takes a call's time to go by
+    its multiplications, each as much faster in the number format of the goal's device as the whole model is.
     """
     calls = [each.figures.p50_ms for each in points if each.name == rung.name and each.figures and each.figures.p50_ms]
     if calls:
         return calls[-1]
     faster = survey.low_faster if rung.lowered else 1.0
-    return survey.p50_ms * rung.macs / faster if faster else None
+    if not faster:
+        return None
+    fixed = _fixed(survey)
+    return survey.p50_ms * (fixed + rung.macs * max(0.0, 1 / faster - fixed))
+
+
+def _fixed(survey: Survey) -> float:
+    """Return the share of the original's call that does not go by multiplications: a line through two measurements."""
+    if survey.narrow_faster is None:
+        return 0.0
+    left = narrowest()
+    return min(max(0.0, (1 / survey.narrow_faster - left) / (1 - left)), 1.0)

@@ -19,6 +19,7 @@ from workers.compute.measuring import open_original
 
 KNOWN, DRAWN, TEST = 600, 60, 300
 _WRONG = 0.2  # of the labels: nobody can know these of rows that were not seen
+CUT = {"technique": "prune_neurons", "ratio": 0.75, "epochs": 0}
 
 
 def noisy() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -139,7 +140,8 @@ def told(scratch: Path, **changes: object) -> Done:
 
 
 def test_a_guard_is_met_that_only_learned_rows_would_have_broken(tmp_path: Path) -> None:
-    survey = told(tmp_path / "survey", kind="survey", goal={}, low={"steps": [{"technique": "quantize_fp16"}]}).survey
+    asked = {"goal": {}, "low": {"steps": [{"technique": "quantize_fp16"}]}, "narrow": {"steps": [CUT]}}
+    survey = told(tmp_path / "survey", kind="survey", **asked).survey
     assert survey is not None
     assert survey.rows == KNOWN
     assert survey.quality is not None

@@ -23,6 +23,7 @@ SURVEY: dict[str, object] = {
     "kind": "survey",
     "goal": {},
     "low": {"steps": [{"technique": "quantize_int8"}]},
+    "narrow": {"steps": [{"technique": "prune_neurons", "ratio": 0.75, "epochs": 0}]},
 }
 
 
@@ -68,10 +69,12 @@ def test_a_survey_counts_what_can_be_made_smaller(tmp_path: Path) -> None:
     assert found.p50_ms > 0
     assert found.low_faster is not None
     assert found.low_faster > 0
+    assert found.narrow_faster is not None
+    assert found.narrow_faster > 0
 
 
 def test_a_busy_moment_does_not_make_the_original_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    races, turns = Original.races, iter([1000.0, 1.0])
+    races, turns = Original.races, iter([1000.0, 1.0, 1000.0])
 
     def slowed(self: Original, *given: Any) -> tuple[list[Latency], list[Latency]]:
         ours, theirs = races(self, *given)
