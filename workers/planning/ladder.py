@@ -50,10 +50,9 @@ class Rung:
     trained: tuple[Step, ...] = ()
     after: tuple[Step, ...] = ()
 
-    @property
-    def lowered(self) -> bool:
-        """Whether it brings the result into the number format of the goal's device."""
-        return any(step in _LOW.values() for step in self.after)
+    def lowered(self, device: DeviceProfile) -> bool:
+        """Whether it brings the result into the number format that the device calculates with."""
+        return _LOW[device] in self.after
 
     def recipe(self, epochs: float) -> Recipe:
         """Return the recipe whose every training step takes so many epochs."""

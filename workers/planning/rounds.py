@@ -98,10 +98,10 @@ def _may_recover(goal: Goal, found: Point) -> bool:
 
 def _candidate(survey: Survey, goal: Goal, rung: Rung, length: float, turn: int, points: Sequence[Point]) -> Candidate:
     recipe = rung.recipe(epochs(survey, goal, rung, length))
-    return Candidate(rung.name, recipe, turn, _predicted(survey, rung, points))
+    return Candidate(rung.name, recipe, turn, _predicted(survey, goal, rung, points))
 
 
-def _predicted(survey: Survey, rung: Rung, points: Sequence[Point]) -> float | None:
+def _predicted(survey: Survey, goal: Goal, rung: Rung, points: Sequence[Point]) -> float | None:
     """Return the median call of a rung: as the same rung was measured before, else by what is left to multiply.
 
     The former is no ratio to the original's: that one fills the caches, so that neighbours slow it down most. The
@@ -111,7 +111,7 @@ def _predicted(survey: Survey, rung: Rung, points: Sequence[Point]) -> float | N
     calls = [each.figures.p50_ms for each in points if each.name == rung.name and each.figures and each.figures.p50_ms]
     if calls:
         return calls[-1]
-    faster = survey.low_faster if rung.lowered else 1.0
+    faster = survey.low_faster if rung.lowered(goal.device) else 1.0
     if not faster:
         return None
     fixed = _fixed(survey)

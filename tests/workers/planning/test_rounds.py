@@ -236,6 +236,8 @@ def test_the_latency_of_the_first_round_is_foretold_from_what_is_left_and_the_nu
     assert first["stored smaller"].predicted_p50_ms == pytest.approx(6.0)
     assert first["int8"].predicted_p50_ms == pytest.approx(3.0)
     assert first["3 layers, narrower, int8"].predicted_p50_ms == pytest.approx(0.525)
+    small = {each.name: each for each in next_round(survey(low_faster=2.0), SIZE, "classification", [])}
+    assert small["half precision"].predicted_p50_ms == pytest.approx(6.0)  # no processor calculates with it
     without = {each.name: each for each in next_round(survey(), LATENCY, "classification", [])}
     assert without["int8"].predicted_p50_ms is None
 
