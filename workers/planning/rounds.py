@@ -104,9 +104,9 @@ def _candidate(survey: Survey, goal: Goal, rung: Rung, length: float, turn: int,
 def _predicted(survey: Survey, goal: Goal, rung: Rung, points: Sequence[Point]) -> float | None:
     """Return the median call of a rung: as the same rung was measured before, else by what is left to multiply.
 
-    The former is no ratio to the original's: that one fills the caches, so that neighbours slow it down most. The
-    latter is rough: beyond what the survey found to stay however narrow a network is, it takes a call's time to go by
-    its multiplications, each as much faster in the number format of the goal's device as the whole model is.
+    The former is no ratio to the original's, which work beside it was seen to slow down more. The latter is rough:
+    beyond what the survey found to stay however narrow a network is, it takes a call's time to go by its
+    multiplications, each as much faster in the number format of the goal's device as the whole model is.
     """
     calls = [each.figures.p50_ms for each in points if each.name == rung.name and each.figures and each.figures.p50_ms]
     if calls:
