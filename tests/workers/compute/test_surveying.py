@@ -120,6 +120,32 @@ def test_a_number_format_that_the_model_cannot_take_is_told_as_none(tmp_path: Pa
     assert surveyed(tmp_path / "one", low=low).low_faster is None
 
 
+def test_a_network_that_cannot_be_narrowed_is_told_as_none(tmp_path: Path) -> None:
+    narrow = {"steps": [{"technique": "prune_neurons", "kinds": ["heads"], "ratio": 0.75, "epochs": 0}]}
+    found = surveyed(tmp_path / "one", narrow=narrow)
+    assert found.narrow_faster is None
+    assert found.low_faster is not None
+
+
+def test_a_text_encoder_is_not_narrowed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    model = onnx.load(mlp(tmp_path / "in/model.onnx"))
+    table = np.random.default_rng(0).normal(size=(17, 64)).astype(np.float32)  # one row for each shade of grey
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    looks_up = [
+        helper.make_node("Cast", ["image"], ["shades"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["table", "shades"], ["embedded"]),
+        helper.make_node("ReduceMean", ["embedded"], ["mean"], axes=[1], keepdims=0),
+    ]
+    model.graph.node[0].input[0] = "mean"
+    for node in reversed(looks_up):
+        model.graph.node.insert(0, node)
+    onnx.save(model, tmp_path / "in/model.onnx")
+    found = surveyed(tmp_path)
+    assert (found.tables, found.neurons) == (1, 2)
+    assert found.narrow_faster is None
+
+
 def test_a_model_that_only_onnx_runtime_can_run_is_surveyed_without_its_tensors(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     model = onnx.load(mlp(tmp_path / "in/model.onnx"))
