@@ -102,21 +102,16 @@ def _candidate(survey: Survey, goal: Goal, rung: Rung, length: float, turn: int,
 
 
 def _predicted(survey: Survey, goal: Goal, rung: Rung, points: Sequence[Point]) -> float | None:
-    """Return the median call of a rung: as its like was measured before, else by what is left to multiply.
+    """Return the median call of a rung: as the same rung was measured before, else by what is left to multiply.
 
-    Its like is the same rung, and the original too where a rung multiplies all that the original does. The least of
-    these calls counts, since noise only makes a call slower; no ratio to the original's, which work beside it was seen
-    to slow down more. What is left to multiply is a rough guide: beyond what the survey found to stay however narrow
-    a network is, it takes a call's time to go by its multiplications, each as much faster in the number format of the
-    goal's device as the whole model is.
+    The former is no ratio to the original's, which work beside it was seen to slow down more. The latter is rough:
+    beyond what the survey found to stay however narrow a network is, it takes a call's time to go by its
+    multiplications, each as much faster in the number format of the goal's device as the whole model is.
     """
-    lowered = rung.lowered(goal.device)
     calls = [each.figures.p50_ms for each in points if each.name == rung.name and each.figures and each.figures.p50_ms]
-    if rung.macs == 1.0 and not lowered:
-        calls.append(survey.p50_ms)
     if calls:
-        return min(calls)
-    faster = survey.low_faster if lowered else 1.0
+        return calls[-1]
+    faster = survey.low_faster if rung.lowered(goal.device) else 1.0
     if not faster:
         return None
     fixed = _fixed(survey)
