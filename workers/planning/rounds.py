@@ -5,7 +5,8 @@ than the best of those that meet the goal, and misses it by little, is then trai
 such rung had twice the full time. Longer training only helps, so a rung that meets the goal early meets it later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 
 from app.contracts.goal import Goal
 from app.contracts.job import TaskName
@@ -29,14 +30,15 @@ def next_round(survey: Survey, goal: Goal, task: TaskName, tried: Sequence[Tried
     """Return what to run next, all side by side; nothing when the search is over."""
     ladder = _chosen(rungs(survey, goal, task), survey, goal)
     if not tried:
-        return [_candidate(survey, goal, rung, SHORT, 0, ()) for rung in ladder]
+        return [_candidate(survey, goal, rung, SHORT, 0, {}) for rung in ladder]
     by_name = {rung.name: rung for rung in ladder if rung.trained}
     points = [point(survey, goal, task, each) for each in tried]
     latest = {each.name: each for each in sorted(points, key=lambda each: each.round) if each.name in by_name}
     turn = 1 + max(each.round for each in points)
     names = _finalists(goal, list(latest.values())) if turn == 1 else _better(goal, points, list(latest.values()))
     lengths = {name: _LENGTHS[_trained(name, points)] for name in names}
-    return [_candidate(survey, goal, by_name[name], length, turn, points) for name, length in lengths.items()]
+    calls = _measured(survey, goal, ladder, points)
+    return [_candidate(survey, goal, by_name[name], length, turn, calls) for name, length in lengths.items()]
 
 
 def _chosen(ladder: Sequence[Rung], survey: Survey, goal: Goal) -> list[Rung]:
@@ -96,21 +98,37 @@ def _may_recover(goal: Goal, found: Point) -> bool:
     return found.validation_drop is None or found.validation_drop <= allowed
 
 
-def _candidate(survey: Survey, goal: Goal, rung: Rung, length: float, turn: int, points: Sequence[Point]) -> Candidate:
+def _candidate(
+    survey: Survey, goal: Goal, rung: Rung, length: float, turn: int, calls: Mapping[str, float]
+) -> Candidate:
     recipe = rung.recipe(epochs(survey, goal, rung, length))
-    return Candidate(rung.name, recipe, turn, _predicted(survey, goal, rung, points))
+    return Candidate(rung.name, recipe, turn, calls.get(rung.name) or _predicted(survey, goal, rung))
 
 
-def _predicted(survey: Survey, goal: Goal, rung: Rung, points: Sequence[Point]) -> float | None:
-    """Return the median call of a rung: as the same rung was measured before, else by what is left to multiply.
+def _measured(survey: Survey, goal: Goal, ladder: Sequence[Rung], points: Sequence[Point]) -> dict[str, float]:
+    """Return by a rung's name the median of the calls in ms that were measured of it and its like.
 
-    The former is no ratio to the original's, which work beside it was seen to slow down more. The latter is rough:
-    beyond what the survey found to stay however narrow a network is, it takes a call's time to go by its
+    Alike are all that multiply as much as the original does, in its number format, and the original: a call of a tenth
+    of a millisecond takes half as long again while something else is busy on the same hardware, so that one is no
+    measure. A ratio to the original's is none either, which work beside it was seen to slow down more.
+    """
+    alike = {rung.name for rung in ladder if rung.macs == 1.0 and not rung.lowered(goal.device)}
+    calls = [(each.name, each.figures.p50_ms) for each in points if each.figures and each.figures.p50_ms]
+    found = {}
+    for rung in ladder:
+        whole = rung.name in alike
+        known = [ms for name, ms in calls if name in (alike if whole else {rung.name})]
+        if known:
+            found[rung.name] = median([survey.p50_ms, *known] if whole else known)
+    return found
+
+
+def _predicted(survey: Survey, goal: Goal, rung: Rung) -> float | None:
+    """Return the call in ms that a rung comes to by what is left to multiply; None where that cannot be told.
+
+    It is rough: beyond what the survey found to stay however narrow a network is, it takes a call's time to go by its
     multiplications, each as much faster in the number format of the goal's device as the whole model is.
     """
-    calls = [each.figures.p50_ms for each in points if each.name == rung.name and each.figures and each.figures.p50_ms]
-    if calls:
-        return calls[-1]
     faster = survey.low_faster if rung.lowered(goal.device) else 1.0
     if not faster:
         return None

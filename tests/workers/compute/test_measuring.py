@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,15 +14,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.contracts.model import TensorSpec
-from app.contracts.report import CurvePoint
-from app.contracts.tasks import MESSAGE, Progress
-from tests.workers.compute.orders import digits, mlp
-from workers.compute import measuring
+from app.contracts.report import CurvePoint, Latency
+from app.contracts.tasks import MESSAGE, CompressOrder, Progress
+from tests.workers.compute.orders import compress, digits, digits_npz, mlp
+from workers.compute import measuring, pipeline
 from workers.compute.channel import Channel
 from workers.compute.datasets.samples import Samples
 from workers.compute.evaluation import predict
 from workers.compute.feeds import feeds_for, free_sizes
-from workers.compute.measuring import open_original
+from workers.compute.measuring import Original, Races, open_original, quieter
 from workers.compute.memory import loading
 from workers.compute.runtime import SessionOptions, open_session
 from workers.compute.signature import Signature, signature_of
@@ -139,6 +140,42 @@ def test_sessions_that_have_answered_before_are_not_timed(tmp_path: Path, monkey
         assert [each.batch_size for each in ours] == [each.batch_size for each in theirs]
 
     assert opened == [original.path] * 4
+
+
+def test_of_two_races_the_one_in_which_the_original_was_faster_counts_at_each_batch_size() -> None:
+    def timed(*milliseconds: float) -> list[Latency]:
+        known = {"threads": 1, "calls": 9, "p95_ms": 9.0, "p99_ms": 9.0, "throughput_per_s": 1.0}
+        sizes = zip((1, 8), milliseconds, strict=False)
+        return [Latency.model_validate(known | {"batch_size": size, "p50_ms": ms}) for size, ms in sizes]
+
+    early, late = (timed(1.0, 5.0), timed(3.0, 9.0)), (timed(0.5, 7.0), timed(4.0, 8.0))
+    assert quieter(early, late) == (timed(1.0, 7.0), timed(3.0, 8.0))
+    assert quieter((timed(1.0), timed(3.0)), (timed(2.0), timed(2.0))) == (timed(2.0), timed(2.0))
+
+
+def test_a_busy_moment_at_the_end_of_a_job_does_not_make_its_result_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    races, seen = Original.races, []
+
+    def slowed(self: Original, *given: Any) -> Races:
+        seen.append(races(self, *given))
+        by = 1000.0 if len(seen) == busy else 1.0
+        ours, theirs = ([each.model_copy(update={"p50_ms": each.p50_ms * by}) for each in side] for side in seen[-1])
+        return ours, theirs
+
+    monkeypatch.setattr(Original, "races", slowed)
+    for busy in (2, 3):  # the first race is the step's
+        seen.clear()
+        folder = tmp_path / str(busy)
+        (folder / "out").mkdir(parents=True)
+        mlp(folder / "model.onnx")
+        digits_npz(folder / "digits.npz")
+        order = CompressOrder.model_validate(compress(recipe={"steps": [], "pack": {}}))
+        report = pipeline.run(order, folder, Channel(io.StringIO())).report
+        assert report is not None
+        assert (report.after.latency, report.before.latency) == seen[4 - busy]
+        assert len(seen) == 3
 
 
 def test_loading_tells_time_and_memory(tmp_path: Path) -> None:

@@ -231,6 +231,20 @@ def test_an_original_that_others_slow_down_spoils_the_first_round_alone() -> Non
     assert second[0].predicted_p50_ms == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("busy", [2.0, 0.5])
+def test_one_busy_moment_does_not_foretell_what_multiplies_as_much_as_the_original(busy: float) -> None:
+    found = image_survey()
+    asked = next_round(found, SIZE, "classification", [])
+    done = [
+        tried(each, 4_000_000, 0.979, original_ms=busy * found.p50_ms)
+        if each.name == "ternary"
+        else tried(each, 4_000_000, 0.5, original_ms=found.p50_ms)
+        for each in asked
+    ]
+    second = {each.name: each for each in next_round(found, SIZE, "classification", done)}
+    assert second["ternary"].predicted_p50_ms == pytest.approx(found.p50_ms)
+
+
 def test_the_latency_of_the_first_round_is_foretold_from_what_is_left_and_the_number_format() -> None:
     first = {each.name: each for each in next_round(survey(low_faster=2.0), LATENCY, "classification", [])}
     assert first["stored smaller"].predicted_p50_ms == pytest.approx(6.0)
