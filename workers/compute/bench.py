@@ -19,7 +19,7 @@ from workers.compute.feeds import free_sizes
 from workers.compute.graph.model import Model, load
 from workers.compute.ground import Ground
 from workers.compute.importers.folding import fold
-from workers.compute.measuring import Original, open_original, sized
+from workers.compute.measuring import Original, Races, open_original, sized
 from workers.compute.scoring import Judge
 from workers.compute.stages import Route
 from workers.compute.tensor_files import Unreadable
@@ -59,6 +59,11 @@ class Bench:
         if wanted is None or quality is None or wanted.metric != _COUNTED:
             return None
         return quality.scores[_COUNTED].value - wanted.max_drop
+
+    def races(self, file: Path, seconds: float) -> Races:
+        """Time a file against the upload on validation rows, or on made-up ones; so many seconds per batch size."""
+        rows = self.dataset.validation if self.dataset else None
+        return self.original.races(file, rows, seconds, self.order.seed)
 
 
 def set_up(order: CompressOrder, scratch: Path, route: Route, checkpoints: Checkpoints) -> Bench:

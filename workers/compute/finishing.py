@@ -59,7 +59,7 @@ def finish(bench: Bench, done: Finished) -> Report:
     bundles.pack(last.file, out / "packed.onnx")
     bundles.pack(last.dense, out / "dense.onnx")
     bench.route.tell(0.3, None)
-    early = _raced(bench, last)
+    early = bench.races(last.file, _RACE_S)
     scored = _scored(bench, last, use_test=done.refused is None)
     before, after = _measure(bench, last, scored, early)
     changes = report.changes(before, after, scored.judge.differences(scored.scores) if scored else {})
@@ -119,11 +119,6 @@ def _check_packed(bench: Bench, last: Taken) -> int:
     return len(dense)
 
 
-def _raced(bench: Bench, last: Taken) -> Races:
-    rows = bench.dataset.validation if bench.dataset else None
-    return bench.original.races(last.file, rows, _RACE_S, bench.order.seed)
-
-
 def _measure(bench: Bench, last: Taken, scored: Scored | None, early: Races) -> tuple[Measurement, Measurement]:
     """Return what the upload and the result are like; without data their quality is unknown.
 
@@ -131,7 +126,7 @@ def _measure(bench: Bench, last: Taken, scored: Scored | None, early: Races) -> 
     """
     loads = [loading(path, bench.original.options) for path in (bench.original.path, last.file)]
     bench.route.tell(0.7, None)
-    ours, theirs = quieter(early, _raced(bench, last))
+    ours, theirs = quieter(early, bench.races(last.file, _RACE_S))
     bench.route.tell(0.8, None)
     qualities: tuple[Quality | None, Quality | None] = (None, None)
     if scored is not None:

@@ -216,5 +216,5 @@ def _measure(bench: Bench, model: Model, file: Path, *, timed: bool) -> Measurem
     rows = bench.dataset.validation if bench.dataset else None
     if rows is not None and bench.judge is not None:
         quality, _ = judged(open_session(file, bench.original.options), rows, bench.judge)
-    latency = bench.original.races(file, rows, _RACE_S, bench.order.seed)[0] if timed else []
+    latency = bench.races(file, _RACE_S)[0] if timed else []
     return sized(model, file, bench.sizes).model_copy(update={"quality": quality, "latency": latency})

@@ -21,7 +21,7 @@ from workers.compute.graph.spans import spans
 from workers.compute.graph.targets import is_table
 from workers.compute.importers.folding import fold
 from workers.compute.layer_damage import Surroundings, least_harmful
-from workers.compute.measuring import quieter
+from workers.compute.measuring import Races, quieter
 from workers.compute.memory import loading
 from workers.compute.sensitivity import sensitivity
 from workers.compute.stages import Route, Stage
@@ -43,21 +43,22 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             Stage("looking for sensitive layers", 2.0),
             Stage("ranking layers", 2.0),
             Stage("asking the original", 2.0),
+            Stage("measuring the original", 1.0),
         ],
     )
     route.enter()
     asked = _as_compression(order)
     bench = set_up(asked, scratch, route, Checkpoints(asked, scratch, channel))
-    rows = bench.dataset.validation if bench.dataset else None
-    _, first = bench.original.races(bench.original.path, rows, _RACE_S, order.seed)
     _, resident = loading(bench.original.path, bench.original.options)
     route.enter()
-    low_faster, second = _faster(bench, order, order.low)
+    low = _changed(bench, order.low)
     route.enter()
     kinds = Counter(group.kind for group in couple(bench.source).groups if not group.normalized)
     tables = sum(is_table(bench.source, name) for name in matrices(bench.source))
     narrows = kinds["neurons"] + kinds["channels"] > 0 and not tables + kinds["heads"]
-    narrow_faster, third = _faster(bench, order, order.narrow) if narrows else (None, [])
+    narrow = _changed(bench, order.narrow) if narrows else None
+    files = [file for file in (bench.original.path, low, narrow) if file]
+    early = [bench.races(file, _RACE_S) for file in files]
     route.enter()
     limit_s = _LOOKING * order.goal.budget_s
     layers = sensitivity(bench, bench.dataset, bench.route.tell, limit_s) if bench.dataset else []
@@ -65,6 +66,11 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     removal = _removal(bench)
     route.enter()
     _ask(bench, scratch / "out" / LOGITS)
+    route.enter()
+    # A neighbour on the same hardware can slow all calls down for minutes; what lies between took about as long.
+    late = [bench.races(file, _RACE_S) for file in files]
+    raced = [quieter(*both) for both in zip(early, late, strict=True)]
+    by_file: dict[Path | None, Races] = dict(zip(files, raced, strict=True))
     return Done(
         survey=Survey(
             rows=len(bench.dataset.train) if bench.dataset else 0,
@@ -75,10 +81,9 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             macs=bench.baseline.macs,
             file_bytes=bench.baseline.file_bytes,
             resident_bytes=resident,
-            # Noise only makes it slower; a while later it may be gone.
-            p50_ms=min(_at(found, order.goal.batch_size).p50_ms for found in (first, second, third) if found),
-            low_faster=low_faster,
-            narrow_faster=narrow_faster,
+            p50_ms=min(_at(theirs, order.goal.batch_size).p50_ms for _, theirs in raced),
+            low_faster=_faster(by_file.get(low), order.goal.batch_size),
+            narrow_faster=_faster(by_file.get(narrow), order.goal.batch_size),
             layers=len(spans(bench.source)),
             removal=removal,
             tables=tables,
@@ -132,35 +137,33 @@ def _as_compression(order: SurveyOrder) -> CompressOrder:
     )
 
 
-def _faster(bench: Bench, order: SurveyOrder, recipe: Recipe) -> tuple[float | None, list[Latency]]:
-    """Return how many times as fast the model answers after a recipe, at the goal's batch size; None if it can't be.
-
-    Also how fast the original answered beside it.
-    """
+def _changed(bench: Bench, recipe: Recipe) -> Path | None:
+    """Return the file that a recipe makes of the model; None if it cannot."""
     folder = bench.scratch / recipe.steps[0].technique
     folder.mkdir()
-    file = folder / "model.onnx"
     context = Context(
         original=bench.source,
         dataset=bench.dataset,
         scratch=folder,
         progress=bench.route.tell,
         device=bench.device,
-        threads=order.threads,
-        seed=order.seed,
+        threads=bench.order.threads,
+        seed=bench.order.seed,
     )
     model = bench.source.clone()
     try:
         for step in recipe.steps:
             model = TECHNIQUES[step.technique](model, step, context).model
     except ModelpressError:  # the candidates say why
-        return None, []
-    save(model, file)
-    rows = bench.dataset.validation if bench.dataset else None
-    twice = [bench.original.races(file, rows, _RACE_S, order.seed) for _ in range(2)]
-    found, originals = quieter(*twice)
-    ratio = _at(found, order.goal.batch_size).ratio
-    return ratio.value if ratio else None, originals
+        return None
+    save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def _faster(raced: Races | None, batch_size: int) -> float | None:
+    """Return how many times as fast as the original a file was, if there is one."""
+    ratio = _at(raced[0], batch_size).ratio if raced else None
+    return ratio.value if ratio else None
 
 
 def _at(found: list[Latency], batch_size: int) -> Latency:

@@ -74,7 +74,7 @@ def test_a_survey_counts_what_can_be_made_smaller(tmp_path: Path) -> None:
 
 
 def test_a_busy_moment_does_not_make_the_original_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    races, turns = Original.races, iter([1000.0, 1000.0, 1.0, 1000.0, 1000.0])
+    races, turns = Original.races, iter([1000.0] * 4 + [1.0, 1000.0])
 
     def slowed(self: Original, *given: Any) -> tuple[list[Latency], list[Latency]]:
         ours, theirs = races(self, *given)
