@@ -57,8 +57,7 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     tables = sum(is_table(bench.source, name) for name in matrices(bench.source))
     narrows = kinds["neurons"] + kinds["channels"] > 0 and not tables + kinds["heads"]
     narrow = _changed(bench, order.narrow) if narrows else None
-    files = [file for file in (bench.original.path, low, narrow) if file]
-    early = [bench.races(file, _RACE_S) for file in files]
+    early = {file: bench.races(file, _RACE_S) for file in (bench.original.path, low, narrow) if file}
     route.enter()
     limit_s = _LOOKING * order.goal.budget_s
     layers = sensitivity(bench, bench.dataset, bench.route.tell, limit_s) if bench.dataset else []
@@ -68,9 +67,9 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
     _ask(bench, scratch / "out" / LOGITS)
     route.enter()
     # A neighbour on the same hardware can slow all calls down for minutes; what lies between took about as long.
-    late = [bench.races(file, _RACE_S) for file in files]
-    raced = [quieter(*both) for both in zip(early, late, strict=True)]
-    by_file: dict[Path | None, Races] = dict(zip(files, raced, strict=True))
+    raced: dict[Path | None, Races] = {
+        file: quieter(first, bench.races(file, _RACE_S)) for file, first in early.items()
+    }
     return Done(
         survey=Survey(
             rows=len(bench.dataset.train) if bench.dataset else 0,
@@ -81,9 +80,9 @@ def run(order: SurveyOrder, scratch: Path, channel: Channel) -> Done:
             macs=bench.baseline.macs,
             file_bytes=bench.baseline.file_bytes,
             resident_bytes=resident,
-            p50_ms=min(_at(theirs, order.goal.batch_size).p50_ms for _, theirs in raced),
-            low_faster=_faster(by_file.get(low), order.goal.batch_size),
-            narrow_faster=_faster(by_file.get(narrow), order.goal.batch_size),
+            p50_ms=min(_at(theirs, order.goal.batch_size).p50_ms for _, theirs in raced.values()),
+            low_faster=_faster(raced.get(low), order.goal.batch_size),
+            narrow_faster=_faster(raced.get(narrow), order.goal.batch_size),
             layers=len(spans(bench.source)),
             removal=removal,
             tables=tables,
